@@ -1,0 +1,200 @@
+"""Runs the rows in interleaved rounds, each in a process of its own, and puts the report together."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import msgspec
+import numpy as np
+
+from edgevid.backends import BACKENDS, available_cores
+from edgevid.bundle import Bundle
+from edgevid.errors import MissingExtraError
+from edgevid.manifest import Variant
+from edgevid.sources import open_source
+from edgevid_bench.machine import describe_machine
+from edgevid_bench.report import InferMs, Report, Row, recommend
+from edgevid_bench.worker import Measured, Request
+
+__all__ = ["BenchOptions", "Candidate", "candidates", "run_bench"]
+
+RESAMPLES = 1000
+BLOCK = 20  # neighbouring latencies depend on each other, so they are resampled in blocks of this length
+EVENTS_STAGES = ("decode", "preprocess", "infer", "smooth")  # what a run without annotated video does
+TIMEOUT_S = 600
+
+# Called with what is measured, how many measurements are done, and how many there are.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """How to measure.
+
+    Attributes:
+        source: the clip.
+        rounds: how often each row is measured, in a new process each time.
+        seconds: how long bare inference is timed, a row and round.
+        max_frames: how many frames of the clip a round runs through.
+        max_drop: how much smoothed agreement the recommendation may lose.
+        seed: of the order of the rows within a round.
+    """
+
+    source: str
+    rounds: int = 3
+    seconds: float = 1.0
+    max_frames: int = 500
+    max_drop: float = 0.02
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A row to be measured."""
+
+    backend: str
+    variant: Variant
+    threads: int
+
+
+def candidates(
+    bundle: Bundle, backends: Sequence[str], variants: Sequence[str], threads: Sequence[int]
+) -> list[Candidate]:
+    """Return every backend × variant it reads × thread count."""
+    return [
+        Candidate(backend, bundle.variant(variant_id), count)
+        for backend in backends
+        for variant_id in variants
+        if bundle.variant(variant_id).format in BACKENDS[backend].formats
+        for count in threads
+    ]
+
+
+def run_bench(bundle: Bundle, rows: Sequence[Candidate], options: BenchOptions, progress: Progress) -> Report:
+    """Measure every row in every round, the rows of a round in random order, and return the report.
+
+    Raises:
+        SourceError: the clip cannot be opened.
+    """
+    machine = describe_machine()
+    with open_source(options.source) as source:
+        facts: dict[str, str | int | float] = {
+            "name": source.name.rpartition("/")[2],
+            "frames": source.frame_count or 0,
+            "rate": float(source.rate),
+        }
+    order = random.Random(options.seed)  # noqa: S311 - an order, not a secret
+    measured: dict[Candidate, list[Measured]] = {row: [] for row in rows if BACKENDS[row.backend].installed}
+    done, total = 0, options.rounds * len(measured)
+    for round_number in range(options.rounds):
+        for row in order.sample(list(measured), len(measured)):
+            progress(f"{row.backend} {row.variant.id} × {row.threads}", done, total)
+            measured[row].append(_in_own_process(bundle, row, options, stages=round_number == 0))
+            done += 1
+    finished = tuple(_row(row, measured.get(row)) for row in rows)
+    return Report(
+        machine=machine,
+        bundle={"name": bundle.manifest.name, "source_sha256": bundle.manifest.source.sha256},
+        source=facts,
+        method={
+            "rounds": options.rounds,
+            "seconds_a_round": options.seconds,
+            "frames_a_round": options.max_frames,
+            "order": f"random within each round, seed {options.seed}",
+            "process": "a new one for each row and round",
+            "end_to_end": "decode, preprocess, infer and smooth every frame of the clip; median of the rounds",
+        },
+        rows=finished,
+        recommendation=recommend(finished, options.max_drop),
+    )
+
+
+def default_threads() -> list[int]:
+    """Return the thread counts worth measuring here: all up to 4 cores, then powers of two and all cores."""
+    cores = available_cores()
+    few = range(1, min(cores, 4) + 1)
+    many = (2**exponent for exponent in range(3, 12) if 2**exponent < cores)
+    return sorted({*few, *many, cores})
+
+
+def _in_own_process(bundle: Bundle, row: Candidate, options: BenchOptions, stages: bool) -> Measured:
+    request = Request(
+        bundle=str(bundle.path),
+        backend=row.backend,
+        variant=row.variant.id,
+        threads=row.threads,
+        source=options.source,
+        seconds=options.seconds,
+        max_frames=options.max_frames,
+        stages=stages,
+    )
+    command = [sys.executable, "-m", "edgevid_bench.worker"]
+    try:
+        process = subprocess.run(  # noqa: S603 - our own module
+            command, input=msgspec.json.encode(request), capture_output=True, timeout=TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Measured(error=f"no answer within {TIMEOUT_S} s")
+    if process.returncode:
+        last_line = process.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        return Measured(error=f"its process ended with status {process.returncode}: {last_line}")
+    return msgspec.json.decode(process.stdout, type=Measured)
+
+
+def _row(row: Candidate, rounds: Sequence[Measured] | None) -> Row:
+    """Return what the rounds of one row amount to."""
+    parity = row.variant.parity if row.variant.parity and row.variant.parity.data == "held-out" else None
+    bare = Row(
+        backend=row.backend,
+        device="",
+        variant=row.variant.id,
+        threads=row.threads,
+        status="failed",
+        file_bytes=row.variant.bytes,
+        top1_agreement=parity.top1_agreement if parity else None,
+        smoothed_agreement=parity.smoothed_agreement if parity else None,
+    )
+    if rounds is None:
+        entry = BACKENDS[row.backend]
+        reason = str(MissingExtraError(f"backend {row.backend!r}", str(entry.package), entry.extra))
+        return msgspec.structs.replace(bare, status="unavailable", reason=reason)
+    errors = [measured.error for measured in rounds if measured.error]
+    if errors:
+        return msgspec.structs.replace(bare, reason=errors[0])
+    latencies = [np.array(measured.infer_ms) for measured in rounds]
+    together = np.concatenate(latencies)
+    p50, p90, p99 = (float(value) for value in np.percentile(together, (50, 90, 99)))
+    stages = next(measured.stage_cpu_ms for measured in rounds if measured.stage_cpu_ms)
+    return msgspec.structs.replace(
+        bare,
+        device=rounds[0].device,
+        status="ok",
+        load_ms=median(measured.load_ms for measured in rounds),
+        first_inference_ms=median(measured.first_inference_ms for measured in rounds),
+        infer_ms=InferMs(p50, p90, p99, median_interval(latencies)),
+        infer_fps=1e3 / p50,
+        end_to_end_fps=median(measured.end_to_end_fps for measured in rounds),
+        stage_cpu_ms=stages,
+        roofline_fps=available_cores() * 1e3 / sum(stages[stage] for stage in EVENTS_STAGES),
+        peak_rss_mb=max(measured.peak_rss_mb for measured in rounds),
+    )
+
+
+def median_interval(rounds: Sequence[np.typing.NDArray[np.float64]], seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % interval of the median, by a bootstrap over blocks of neighbouring values.
+
+    Source: Künsch, "The jackknife and the bootstrap for general stationary observations" (1989).
+    """
+    blocks = [block for values in rounds for block in np.array_split(values, max(1, len(values) // BLOCK))]
+    generator = np.random.default_rng(seed)
+    medians = [
+        np.median(np.concatenate([blocks[index] for index in generator.integers(0, len(blocks), len(blocks))]))
+        for _ in range(RESAMPLES)
+    ]
+    low, high = np.percentile(medians, (2.5, 97.5))
+    return float(low), float(high)

@@ -1,0 +1,120 @@
+"""The report: what was measured, on what machine, how, and the choice it points to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+from rich.table import Table
+
+__all__ = ["InferMs", "Recommendation", "Report", "Row", "recommend", "row_table"]
+
+
+class InferMs(msgspec.Struct, frozen=True):
+    """Latency of one bare inference in milliseconds; ``ci95`` is the 95 % interval of the median."""
+
+    p50: float
+    p90: float
+    p99: float
+    ci95: tuple[float, float]
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One backend × variant × thread count.
+
+    ``end_to_end_fps`` is of a whole run over the clip, with as many inferences at once as the cores allow.
+    ``stage_cpu_ms`` is CPU time a frame of each stage alone; ``infer`` there is with one thread.
+    """
+
+    backend: str
+    device: str
+    variant: str
+    threads: int
+    status: Literal["ok", "unavailable", "failed"]
+    reason: str = ""
+    load_ms: float | None = None
+    first_inference_ms: float | None = None
+    infer_ms: InferMs | None = None
+    infer_fps: float | None = None
+    end_to_end_fps: float | None = None
+    stage_cpu_ms: dict[str, float] | None = None
+    roofline_fps: float | None = None
+    peak_rss_mb: float | None = None
+    file_bytes: int
+    top1_agreement: float | None = None
+    smoothed_agreement: float | None = None
+
+
+class Recommendation(msgspec.Struct, frozen=True):
+    """The row to run, and why."""
+
+    backend: str
+    variant: str
+    threads: int
+    end_to_end_fps: float
+    smoothed_agreement: float | None
+    sentence: str
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Everything that ``edgevid bench --output`` writes."""
+
+    machine: dict[str, str | int | float | dict[str, str]]
+    bundle: dict[str, str]
+    source: dict[str, str | int | float]
+    method: dict[str, str | int | float]
+    rows: tuple[Row, ...]
+    recommendation: Recommendation | None
+
+
+def recommend(rows: Sequence[Row], max_drop: float) -> Recommendation | None:
+    """Return the fastest row, end to end, that loses at most ``max_drop`` of the Keras model's smoothed labels.
+
+    Where no row keeps within it, or agreement was never measured, there is nothing to recommend.
+    """
+    measured = [row for row in rows if row.status == "ok" and row.end_to_end_fps is not None]
+    faithful = [row for row in measured if (row.smoothed_agreement or 0.0) >= 1 - max_drop]
+    if not faithful:
+        return None
+    best = max(faithful, key=_speed)
+    sentence = (
+        f"{best.backend} · {best.variant} · {best.threads} thread(s): {_speed(best):.0f} frames per second end to end, "
+        f"{best.smoothed_agreement:.1%} of Keras' smoothed labels"
+    )
+    faster = max(measured, key=_speed)
+    if _speed(faster) > _speed(best):
+        sentence += (
+            f"; {faster.backend} · {faster.variant} does {_speed(faster):.0f}, but keeps only "
+            f"{faster.smoothed_agreement or 0.0:.1%}"
+        )
+    return Recommendation(best.backend, best.variant, best.threads, _speed(best), best.smoothed_agreement, sentence)
+
+
+def _speed(row: Row) -> float:
+    return row.end_to_end_fps or 0.0
+
+
+def row_table(rows: Sequence[Row]) -> Table:
+    """Return the rows for reading, the fastest first."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("backend", "variant"):
+        table.add_column(column, no_wrap=True)
+    for column in ("threads", "infer p50 ms", "p90", "p99", "infer fps", "end-to-end fps", "peak MB", "agreement"):
+        table.add_column(column, justify="right")
+    for row in sorted(rows, key=_speed, reverse=True):
+        if row.infer_ms is None:
+            table.add_row(row.backend, row.variant, str(row.threads), f"{row.status}: {row.reason}")
+            continue
+        agreement = "–" if row.smoothed_agreement is None else f"{row.smoothed_agreement:.3f}"
+        table.add_row(
+            row.backend,
+            row.variant,
+            str(row.threads),
+            *(f"{value:.2f}" for value in (row.infer_ms.p50, row.infer_ms.p90, row.infer_ms.p99)),
+            f"{row.infer_fps:.0f}",
+            f"{row.end_to_end_fps:.0f}",
+            f"{row.peak_rss_mb:.0f}",
+            agreement,
+        )
+    return table

@@ -1,0 +1,159 @@
+"""Measures one row in a process of its own: a request as JSON on stdin, the answer as JSON on stdout.
+
+A fresh process a row and round keeps rows from warming, slowing or crashing each other, and gives each its own
+peak of memory.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+import msgspec
+
+from edgevid.classifier import VideoClassifier
+from edgevid.draw import annotate
+from edgevid.engine import share_cores
+from edgevid.errors import EdgevidError
+from edgevid.pipeline import run_pipeline
+from edgevid.sinks import open_video
+from edgevid.sources import Frame, open_source
+from edgevid_bench.machine import peak_rss_mb
+
+__all__ = ["Measured", "Request"]
+
+WARM_UP = 10
+MOST_FRAMES = 64  # kept in memory for the bare inference
+STAGE_FRAMES = 40
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What to measure: one backend × variant × thread count, over one clip."""
+
+    bundle: str
+    backend: str
+    variant: str
+    threads: int
+    source: str
+    seconds: float
+    max_frames: int
+    stages: bool
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process measured; times in milliseconds. Where it failed, ``error`` says why."""
+
+    error: str = ""
+    device: str = ""
+    load_ms: float = 0.0
+    first_inference_ms: float = 0.0
+    infer_ms: list[float] = []
+    end_to_end_fps: float = 0.0
+    peak_rss_mb: float = 0.0
+    stage_cpu_ms: dict[str, float] = {}
+
+
+def measure(request: Request) -> Measured:
+    """Load, run the whole clip, then time bare inferences on its frames."""
+    cv2.setNumThreads(1)  # as 'edgevid run' does
+    threads, workers = share_cores(live=False, threads=request.threads)
+    with open_source(request.source) as source:
+        frames = list(islice(source, MOST_FRAMES))
+    started = time.perf_counter()
+    with _classifier(request, threads, workers) as classifier:
+        load_ms = 1e3 * (time.perf_counter() - started)
+        first_ms = 1e3 * _seconds(lambda: classifier.classify(frames[0].image))
+        summary = _whole_clip(request, classifier, min(WARM_UP, request.max_frames))
+        summary = _whole_clip(request, classifier, request.max_frames)
+        peak = peak_rss_mb()
+        return Measured(
+            device=classifier.backend.device,
+            load_ms=load_ms,
+            first_inference_ms=first_ms,
+            infer_ms=_infer_ms(classifier, frames, request.seconds),
+            end_to_end_fps=summary,
+            peak_rss_mb=peak,
+            stage_cpu_ms=_stage_cpu_ms(request, frames) if request.stages else {},
+        )
+
+
+def _classifier(request: Request, threads: int, workers: int) -> VideoClassifier:
+    return VideoClassifier(
+        request.bundle, backend=request.backend, variant=request.variant, threads=threads, workers=workers
+    )
+
+
+def _whole_clip(request: Request, classifier: VideoClassifier, max_frames: int) -> float:
+    """Return frames per second of a run over the clip, decoding included."""
+    classifier.reset()
+    return run_pipeline(open_source(request.source), classifier, max_frames=max_frames).fps
+
+
+def _infer_ms(classifier: VideoClassifier, frames: Sequence[Frame], seconds: float) -> list[float]:
+    """Time single inferences, each on another frame, for at least ``seconds`` and each frame once."""
+    engine = classifier.engine
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < len(frames) + WARM_UP or time.perf_counter() < end:
+        engine.prepare(frames[len(times) % len(frames)].image)
+        times.append(1e3 * _seconds(engine.backend.infer))
+    return times[WARM_UP:]
+
+
+def _stage_cpu_ms(request: Request, frames: Sequence[Frame]) -> dict[str, float]:
+    """Return the CPU time a frame of each stage alone, the engine with one thread."""
+    with _classifier(request, 1, 1) as classifier, TemporaryDirectory() as folder:
+        engine = classifier.engine
+        predictions = [classifier.classify(frame.image) for frame in frames]
+        probabilities = engine(frames[0].image).copy()
+        smoother = classifier.smoother
+        source = open_source(request.source)
+        sink = open_video(Path(folder) / "stage.mp4", source)
+
+        def every(stage: Callable[[int], Any]) -> float:
+            return _cpu_ms(lambda: [stage(index % len(frames)) for index in range(STAGE_FRAMES)]) / STAGE_FRAMES
+
+        draw = every(lambda index: annotate(frames[index].image, predictions[index]))
+        stages = {
+            "decode": _cpu_ms(lambda: list(islice(open_source(request.source), len(frames)))) / len(frames),
+            "preprocess": every(lambda index: engine.prepare(frames[index].image)),
+            "infer": every(lambda _: engine.backend.infer()),
+            "smooth": every(lambda index: smoother.update(probabilities, index, 0.0)),
+            "draw": draw,
+            "encode": every(lambda index: sink.write(frames[index], predictions[index])) - draw,
+        }
+        sink.close()
+        source.close()
+        return stages
+
+
+def _cpu_ms(work: Callable[[], Any]) -> float:
+    start = time.process_time()
+    work()
+    return 1e3 * (time.process_time() - start)
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Answer one request."""
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+    try:
+        measured = measure(request)
+    except EdgevidError as error:
+        measured = Measured(error=str(error))
+    sys.stdout.buffer.write(msgspec.json.encode(measured))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Real frames for calibration and for judging: sampled over the length of each source, and kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edgevid.errors import UsageError
+from edgevid.preprocess import Image, Preprocessor
+from edgevid.sources import open_source
+
+__all__ = ["Clip", "FrameSet", "noise_frames", "sample_frames"]
+
+THUMBNAIL = (32, 32)
+NEAR_DUPLICATE_LEVELS = 2.0  # mean absolute difference of two grey thumbnails, in grey levels
+CALIBRATION_SHARE = 3  # every third sampled frame may calibrate; the others judge
+NOISE_FRAMES = 16
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Held-out frames of one source, in order: uint8 (height, width, channels) in the model's colour order.
+
+    ``spacing`` is how many frames of the source lie between two of them, on average.
+    """
+
+    frames: Sequence[Image]
+    spacing: float = 1.0
+
+
+@dataclass
+class FrameSet:
+    """Frames in the model's size and colour order, those that calibrate apart from those that judge."""
+
+    calibration: list[Image] = field(default_factory=list)
+    held_out: list[Clip] = field(default_factory=list)
+    near_duplicates: int = 0
+
+    @property
+    def held_out_count(self) -> int:
+        """How many frames judge."""
+        return sum(len(clip.frames) for clip in self.held_out)
+
+
+def sample_frames(
+    sources: Sequence[str],
+    preprocessor: Preprocessor,
+    calibration_frames: int,
+    on_frame: Callable[[str, int, int | None], None] = lambda name, index, total: None,
+) -> FrameSet:
+    """Sample each source evenly over its length; every third frame calibrates, the others are held out.
+
+    Calibration frames that hardly differ from one already taken are dropped: they would only weigh it double.
+    Held-out frames are all kept, since a user sees them all.
+
+    Args:
+        sources: video files and folders of images.
+        preprocessor: the runtime's own, so that the model is calibrated on what it will see.
+        calibration_frames: how many frames to calibrate on, at most, over all sources.
+        on_frame: called with the source's name, the frame's number and the number expected.
+
+    Raises:
+        SourceError: a source cannot be opened or has no frames.
+        UsageError: a source has too few frames to judge by.
+    """
+    chosen = FrameSet()
+    thumbnails: list[npt.NDArray[np.float32]] = []
+    per_source = max(1, calibration_frames // len(sources)) * CALIBRATION_SHARE
+    for name in sources:
+        pixels, stride = _sampled(name, preprocessor, per_source, on_frame)
+        if len(pixels) < 2:
+            raise UsageError(f"--calib {name}: only {len(pixels)} frame; expected 2 or more, to calibrate and to judge")
+        for image in pixels[::CALIBRATION_SHARE]:
+            thumbnail = cv2.resize(image.mean(axis=2, dtype=np.float32), THUMBNAIL, interpolation=cv2.INTER_AREA)
+            if any(np.abs(thumbnail - other).mean() < NEAR_DUPLICATE_LEVELS for other in thumbnails):
+                chosen.near_duplicates += 1
+            else:
+                thumbnails.append(thumbnail.astype(np.float32, copy=False))
+                chosen.calibration.append(image)
+        held_out = [image for index, image in enumerate(pixels) if index % CALIBRATION_SHARE]
+        chosen.held_out.append(Clip(held_out, stride * len(pixels) / len(held_out)))
+    return chosen
+
+
+def noise_frames(height: int, width: int, channels: int) -> list[Clip]:
+    """Return seeded noise, for judging where no real frames were given."""
+    generator = np.random.default_rng(0)
+    return [Clip([generator.integers(0, 256, (height, width, channels), np.uint8) for _ in range(NOISE_FRAMES)])]
+
+
+def _sampled(
+    name: str, preprocessor: Preprocessor, most: int, on_frame: Callable[[str, int, int | None], None]
+) -> tuple[list[Image], int]:
+    """Return about ``most`` frames spread over the source, and the stride between them."""
+    pixels: list[Image] = []
+    with open_source(name) as source:
+        stride = max(1, -(-(source.frame_count or most) // most))
+        for frame in source:
+            if frame.index % stride == 0:
+                pixels.append(preprocessor.pixels(frame.image))
+            on_frame(name, frame.index + 1, source.frame_count)
+    return pixels, stride

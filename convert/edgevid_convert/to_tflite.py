@@ -1,0 +1,104 @@
+"""TFLite variants, through TensorFlow's converter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from edgevid.errors import ModelError
+from edgevid.manifest import Tensor
+from edgevid_convert.engine import tf
+
+__all__ = ["convert_to_tflite", "describe_tflite"]
+
+# Layout and number-format changes: they compute nothing.
+BOOKKEEPING_OPERATORS = frozenset({"QUANTIZE", "DEQUANTIZE", "RESHAPE", "DELEGATE"})
+
+
+def convert_to_tflite(
+    saved_model: Path, precision: str, calibration: Sequence[npt.NDArray[np.float32]], path: Path
+) -> None:
+    """Write a SavedModel as a ``.tflite`` file of the given precision.
+
+    Args:
+        saved_model: the folder of the frozen classifier.
+        precision: ``fp32``, ``fp16``, ``dynamic-int8``, ``int8`` or ``int8-full``.
+        calibration: input tensors, float32 (1, height, width, channels); used by the int8 precisions.
+        path: the file to write.
+
+    Raises:
+        ModelError: TensorFlow's converter cannot express the model.
+    """
+
+    def representative_dataset() -> Iterator[list[npt.NDArray[np.float32]]]:
+        for tensor in calibration:
+            yield [tensor]
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
+    SETTINGS[precision](converter)
+    if precision in {"int8", "int8-full"}:
+        converter.representative_dataset = representative_dataset
+    try:
+        path.write_bytes(converter.convert())
+    except (RuntimeError, ValueError) as error:  # ConverterError is a plain Exception in some versions
+        raise ModelError(f"tflite-{precision}: {_first_line(error)}") from error
+
+
+def _float16(converter: Any) -> None:
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tf.float16]
+
+
+def _dynamic_int8(converter: Any) -> None:
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+
+
+def _int8_full(converter: Any) -> None:
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.int8
+    converter.inference_output_type = tf.int8
+
+
+SETTINGS: dict[str, Callable[[Any], None]] = {
+    "fp32": lambda converter: None,
+    "fp16": _float16,
+    "dynamic-int8": _dynamic_int8,
+    "int8": _dynamic_int8,  # with a representative dataset the activations become integers too
+    "int8-full": _int8_full,
+}
+
+
+def describe_tflite(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """Return the input, the output, and the operators that compute in float of a ``.tflite`` file."""
+    interpreter = Interpreter(
+        model_path=str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    )
+    interpreter.allocate_tensors()
+    dtypes = {tensor["index"]: tensor["dtype"] for tensor in interpreter.get_tensor_details()}
+    in_float = tuple(
+        operator["op_name"]
+        for operator in interpreter._get_ops_details()
+        if operator["op_name"] not in BOOKKEEPING_OPERATORS
+        and any(dtypes.get(index) == np.float32 for index in operator["outputs"])
+    )
+    return _tensor(interpreter.get_input_details()[0]), _tensor(interpreter.get_output_details()[0]), in_float
+
+
+def _tensor(details: dict[str, Any]) -> Tensor:
+    scale, zero_point = details["quantization"]
+    return Tensor(
+        shape=tuple(int(size) for size in details["shape"]),
+        dtype=np.dtype(details["dtype"]).name,
+        scale=float(scale),
+        zero_point=int(zero_point),
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

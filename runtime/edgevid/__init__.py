@@ -1,0 +1,72 @@
+"""edgevid: video classification on edge devices.
+
+The names below are loaded when they are first used, so that ``import edgevid`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from edgevid._version import __version__
+
+if TYPE_CHECKING:
+    from edgevid.bundle import Bundle, find_bundle
+    from edgevid.classifier import VideoClassifier
+    from edgevid.errors import (
+        BackendError,
+        BundleError,
+        EdgevidError,
+        GateError,
+        MissingExtraError,
+        ModelError,
+        SinkError,
+        SourceError,
+        UsageError,
+    )
+    from edgevid.ring import RingBuffer
+    from edgevid.smoothing import Prediction, Smoother
+    from edgevid.sources import Frame, Source, open_camera, open_source
+
+__all__ = [
+    "BackendError",
+    "Bundle",
+    "BundleError",
+    "EdgevidError",
+    "Frame",
+    "GateError",
+    "MissingExtraError",
+    "ModelError",
+    "Prediction",
+    "RingBuffer",
+    "SinkError",
+    "Smoother",
+    "Source",
+    "SourceError",
+    "UsageError",
+    "VideoClassifier",
+    "__version__",
+    "find_bundle",
+    "open_camera",
+    "open_source",
+]
+
+_MODULES = {
+    "bundle": ("Bundle", "find_bundle"),
+    "classifier": ("VideoClassifier",),
+    "errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "ring": ("RingBuffer",),
+    "smoothing": ("Prediction", "Smoother"),
+    "sources": ("Frame", "Source", "open_camera", "open_source"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'edgevid' has no attribute {name!r}")
+    return getattr(import_module(f"edgevid.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

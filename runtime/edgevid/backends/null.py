@@ -1,0 +1,39 @@
+"""No engine at all: a stand-in with the right shapes, to run and test everything around an engine anywhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgevid.backends.base import Backend, BackendOptions
+from edgevid.bundle import Bundle
+from edgevid.manifest import Variant
+
+
+class NullBackend(Backend):
+    """Answers with the class that the first value of its input points at; reads no model file.
+
+    The answer depends on the input alone, so that two runs over one clip agree. It says nothing about the image.
+    """
+
+    name = "null"
+
+    def __init__(self, bundle: Bundle, variant: Variant, options: BackendOptions) -> None:
+        super().__init__(bundle, variant, options)
+        low, high = bundle.manifest.value_range
+        if variant.input.quantized:
+            limits = np.iinfo(variant.input.dtype)
+            low, high = limits.min, limits.max
+        self._low, self._span = low, high - low
+        self._output = np.zeros(variant.output.shape, variant.output.dtype)
+        self._one = 1 if not variant.output.quantized else np.iinfo(variant.output.dtype).max
+
+    def infer(self) -> npt.NDArray[Any]:
+        """Return the raw output, of shape (1, classes), with a single class set."""
+        classes = self._output.shape[-1]
+        level = (float(self.input.flat[0]) - self._low) / self._span
+        self._output.fill(np.iinfo(self._output.dtype).min if self._output.dtype == np.int8 else 0)
+        self._output[0, min(int(level * classes), classes - 1)] = self._one
+        return self._output

@@ -1,0 +1,162 @@
+"""What a converted model is: find, read and verify a bundle, and choose one of its variants."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+
+from edgevid.errors import BundleError, UsageError
+from edgevid.manifest import LABELS_FILE, MANIFEST_FILE, SCHEMA, VARIANT_IDS, Manifest, Variant
+from edgevid.sample import sample_bundle_path
+
+__all__ = ["BUNDLE_SUFFIX", "Bundle", "find_bundle", "sha256_file"]
+
+BUNDLE_SUFFIX = ".edgevid"
+
+
+class Bundle:
+    """A bundle folder, its manifest read and its labels verified.
+
+    Args:
+        path: the folder ``NAME.edgevid``.
+
+    Raises:
+        BundleError: the folder or its manifest is absent or damaged, of a newer schema, or its labels changed.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.manifest = _read_manifest(self.path)
+
+    def __repr__(self) -> str:
+        return f"Bundle({str(self.path)!r})"
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """One label a class, in the order of the model's outputs."""
+        data = self._verified(LABELS_FILE, self.manifest.labels_sha256).read_bytes()
+        labels = tuple(data.decode("utf-8").splitlines())
+        if len(labels) != self.manifest.output.classes:
+            raise BundleError(
+                f"{self.path / LABELS_FILE}: {len(labels)} labels for {self.manifest.output.classes} classes; "
+                "convert the model again"
+            )
+        return labels
+
+    @property
+    def variant_ids(self) -> tuple[str, ...]:
+        """The ids of the variants in this bundle."""
+        return tuple(variant.id for variant in self.manifest.variants)
+
+    def variant(self, variant_id: str) -> Variant:
+        """Return the variant of that id.
+
+        Raises:
+            UsageError: the bundle has no such variant.
+        """
+        for variant in self.manifest.variants:
+            if variant.id == variant_id:
+                return variant
+        raise UsageError(f"variant {variant_id!r}: {self.path.name} has {', '.join(self.variant_ids)}")
+
+    def preferred(self, formats: frozenset[str]) -> Variant:
+        """Return the variant to run when none is named: the fastest kind in one of the formats.
+
+        Raises:
+            BundleError: no variant is in any of these formats.
+        """
+        usable = [variant for variant in self.manifest.variants if variant.format in formats]
+        if not usable:
+            raise BundleError(
+                f"{self.path}: no variant in the format {' or '.join(sorted(formats))}, only "
+                f"{', '.join(self.variant_ids)}; install another backend or convert with --formats"
+            )
+        return min(usable, key=lambda variant: VARIANT_IDS.index(variant.id))
+
+    def verified_file(self, variant: Variant) -> Path:
+        """Return the path of the variant's file, once its SHA-256 has been checked.
+
+        Raises:
+            BundleError: the file is absent or is not the one that the manifest describes.
+        """
+        return self._verified(variant.file, variant.sha256)
+
+    def _verified(self, name: str, expected_sha256: str) -> Path:
+        path = self.path / name
+        if Path(name).name != name:
+            raise BundleError(f"{self.path / MANIFEST_FILE}: file name {name!r} leaves the bundle; convert again")
+        if not path.is_file():
+            raise BundleError(f"{path}: missing from the bundle; copy the whole folder again")
+        if sha256_file(path) != expected_sha256:
+            raise BundleError(
+                f"{path}: its SHA-256 is not the manifest's, so it changed after conversion; copy the bundle again"
+            )
+        return path
+
+
+def find_bundle(path: str | Path | None) -> Bundle:
+    """Open the bundle at ``path`` or, without one, the bundle that is meant.
+
+    That is ``$EDGEVID_BUNDLE``, else the only ``*.edgevid`` folder here, else the sample bundle.
+
+    Raises:
+        BundleError: there is none, there are several, or it cannot be read.
+    """
+    named = path or os.environ.get("EDGEVID_BUNDLE")
+    if named:
+        return Bundle(named)
+    here = sorted(entry for entry in Path().glob(f"*{BUNDLE_SUFFIX}") if entry.is_dir())
+    if len(here) > 1:
+        names = ", ".join(entry.name for entry in here)
+        raise BundleError(f"several bundles here ({names}): name one, or set EDGEVID_BUNDLE")
+    if here:
+        return Bundle(here[0])
+    sample = sample_bundle_path()
+    if sample.is_dir():
+        return Bundle(sample)
+    raise BundleError(
+        f"no bundle: none named, EDGEVID_BUNDLE is not set, no *{BUNDLE_SUFFIX} folder here, and no sample "
+        "bundle; run 'edgevid convert MODEL', or 'edgevid demo' for the sample"
+    )
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class _Header(msgspec.Struct):
+    """The one field that every schema has."""
+
+    schema: int
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST_FILE
+    if not folder.exists():
+        raise BundleError(f"{folder}: no such bundle; expected a folder written by 'edgevid convert'")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{folder}: not a bundle, {MANIFEST_FILE} cannot be read ({error.strerror}); "
+            "expected a folder written by 'edgevid convert'"
+        ) from error
+    try:
+        schema = msgspec.json.decode(data, type=_Header).schema
+        if schema > SCHEMA:
+            raise BundleError(
+                f"{path}: schema {schema} is newer than this edgevid reads ({SCHEMA}); "
+                "run  pip install --upgrade edgevid"
+            )
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: damaged manifest ({error}); copy or convert the bundle again") from error

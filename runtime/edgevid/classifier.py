@@ -1,0 +1,135 @@
+"""One stream, classified: preprocess, infer, smooth."""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgevid.backends import Backend, BackendOptions, choose_backend
+from edgevid.bundle import Bundle, find_bundle
+from edgevid.engine import EnginePool
+from edgevid.preprocess import Image
+from edgevid.smoothing import Prediction, Smoother
+from edgevid.sources import Frame, Source, open_camera, open_source
+from edgevid.sources.feed import Feed
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["VideoClassifier"]
+
+
+class VideoClassifier:
+    """Classifies the frames of one video stream and steadies the label.
+
+    Args:
+        bundle: a bundle or the path of one; None for the bundle that :func:`edgevid.find_bundle` finds.
+        window: how many predictions the rolling average spans; None for the bundle's default, 1 for none.
+        backend: a name in the table of backends, or ``auto``.
+        variant: the id of a variant, such as ``tflite-int8``; None for the bundle's preferred one.
+        device: where the backend runs.
+        threads: how many threads one inference uses; 0 for one a core.
+        workers: how many frames :meth:`stream` classifies at once, each in an engine of its own; more than one
+            is for files, and wants fewer threads.
+        top_k: how many of the best labels each prediction carries.
+
+    Raises:
+        BundleError: the bundle cannot be found, read or verified.
+        UsageError: an argument is out of range or unknown.
+        MissingExtraError: the backend's package is not installed.
+        BackendError: the engine cannot load the variant.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path | Bundle | None = None,
+        *,
+        window: int | None = None,
+        backend: str = "auto",
+        variant: str | None = None,
+        device: str = "cpu",
+        threads: int = 0,
+        workers: int = 1,
+        top_k: int = 0,
+    ) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else find_bundle(bundle)
+        manifest = self.bundle.manifest
+        if window is None:
+            window = manifest.smoothing.window
+        self.smoother = Smoother(self.bundle.labels, window, top_k)
+        backend_name, self.variant = choose_backend(self.bundle, backend, variant)
+        options = BackendOptions(device, threads)
+        self._pool = EnginePool(self.bundle, self.variant, backend_name, options, workers)
+        self.engine = self._pool.engines[0]
+        self._index = 0
+        self._start: float | None = None
+
+    @property
+    def backend(self) -> Backend:
+        """The backend, or the first of those that work side by side."""
+        return self.engine.backend
+
+    def classify(self, frame: Image, time: float | None = None) -> Prediction:
+        """Classify the next frame of one's own loop.
+
+        Args:
+            frame: uint8 of shape (height, width, 3), BGR.
+            time: its timestamp in seconds; None for the seconds since the first call.
+
+        Raises:
+            UsageError: ``frame`` has another shape or dtype.
+            BackendError: the engine failed.
+        """
+        if time is None:
+            now = clock.monotonic()
+            self._start = self._start or now
+            time = now - self._start
+        probabilities = self.engine(frame)
+        prediction = self.smoother.update(probabilities, self._index, time)
+        self._index += 1
+        return prediction
+
+    def classify_frames(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Prediction]]:
+        """Yield every frame with its prediction, in order; raises as :meth:`classify` does."""
+        for frame, probabilities in self._pool.map(frames):
+            yield frame, self.smoother.update(probabilities, frame.index, frame.time)
+
+    def stream(self, source: str | Path | int | Source, stride: int = 1) -> Iterator[Prediction]:
+        """Yield the prediction of every frame of a source, decoding on a thread of its own.
+
+        Args:
+            source: a video file, a folder of images, the number of a camera, or an open source, which is
+                closed at the end.
+            stride: classify every Nth frame only.
+
+        Raises:
+            SourceError: the source cannot be opened, or stopped delivering frames.
+        """
+        self.reset()
+        with Feed(_opened(source), stride) as feed:
+            for _, prediction in self.classify_frames(feed):
+                yield prediction
+
+    def reset(self) -> None:
+        """Forget the window and start counting again, as for another stream."""
+        self.smoother.reset()
+        self._index = 0
+        self._start = None
+
+    def close(self) -> None:
+        """Release the engine; safe to call twice."""
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def _opened(source: str | Path | int | Source) -> Source:
+    if isinstance(source, Source):
+        return source
+    return open_camera(source) if isinstance(source, int) else open_source(source)

@@ -1,0 +1,114 @@
+"""The command line: a table of commands, and the one place where errors become lines and exit statuses."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import closing
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from edgevid._version import __version__
+from edgevid.cli.terminal import Terminal
+from edgevid.errors import EdgevidError
+
+__all__ = ["main"]
+
+# command: (module, function, what it does); a module is imported when its command is asked for.
+COMMANDS = {
+    "convert": ("edgevid_convert.cli", "convert", "Convert a trained Keras classifier into a bundle."),
+    "run": ("edgevid.cli.run", "run", "Classify a video, a folder of images, or a camera."),
+    "bench": ("edgevid_bench.cli", "bench", "Measure every backend and variant on this machine."),
+    "demo": ("edgevid.cli.demo", "demo", "Convert, run and bench a real model on a real clip."),
+    "inspect": ("edgevid.cli.inspect", "inspect", "Show what is in a bundle."),
+}
+
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is used, or its own help asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command, or None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, function, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(module), function)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from the table, importing none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with 'edgevid demo'. Each command has a --help with examples.",
+)
+@click.version_option(__version__, message="edgevid %(version)s")
+def cli() -> None:
+    """Put a trained Keras image classifier on an edge device and let it classify video."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with the status that CONTRIBUTING.md lists."""
+    with closing(Terminal()) as terminal:
+        status = _status(arguments, terminal)
+    sys.exit(status)
+
+
+def _status(arguments: Sequence[str] | None, terminal: Terminal) -> int:
+    try:
+        status = cli.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="edgevid",
+            standalone_mode=False,
+            obj=terminal,
+        )
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except Exception as error:  # noqa: BLE001 - the door of the program: every error ends as a line
+        if terminal.debug:
+            traceback.print_exc()
+        return _report(error, terminal)
+    except KeyboardInterrupt:
+        terminal.error("interrupted")
+        return INTERRUPTED
+
+
+def _report(error: Exception, terminal: Terminal) -> int:
+    """Say in one line what failed and what to do; return the exit status."""
+    match error:
+        case EdgevidError():
+            terminal.error(str(error))
+            return error.exit_status
+        case click.Abort():
+            terminal.error("interrupted")
+            return INTERRUPTED
+        case click.UsageError():
+            command = error.ctx.command_path if error.ctx else "edgevid"
+            terminal.error(f"{error.format_message()}  (see '{command} --help')")
+            return error.exit_code
+        case click.ClickException():
+            terminal.error(error.format_message())
+            return error.exit_code
+        case BrokenPipeError():  # the reader of our output has gone: nothing is left to say to it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        case OSError():
+            terminal.error(f"{error.filename or 'system'}: {error.strerror or error}")
+            return 1
+        case _:
+            terminal.error(f"unexpected {type(error).__name__}: {error}; run again with --debug and report it")
+            return 1

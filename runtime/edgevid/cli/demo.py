@@ -1,0 +1,116 @@
+"""``edgevid demo``: the whole product on a real model and a real clip."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import click
+import cv2
+
+from edgevid._version import __version__
+from edgevid.bundle import Bundle
+from edgevid.classifier import VideoClassifier
+from edgevid.cli.run import summary_lines
+from edgevid.cli.terminal import Terminal, common_options
+from edgevid.engine import share_cores
+from edgevid.errors import BundleError
+from edgevid.pipeline import run_pipeline
+from edgevid.sample import sample_bundle_path
+from edgevid.sinks import open_predictions, open_video
+from edgevid.sinks.background import BackgroundSink
+from edgevid.sources import open_source
+from edgevid.summary import Summary
+
+EPILOG = """
+\b
+Examples:
+  edgevid demo
+  edgevid demo --output here --rebuild
+"""
+CLIP = "bikes"
+BENCH_VARIANTS = ["tflite-int8", "onnx-int8", "tflite-fp32", "onnx-fp32"]
+
+
+@click.command(epilog=EPILOG)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="edgevid-demo",
+    show_default=True,
+    help="Where the video, the predictions and the report go; an earlier demo's are replaced.",
+)
+@click.option("--rebuild", is_flag=True, help="Convert the sample model again, even if it is in the cache.")
+@common_options
+@click.pass_obj
+def demo(terminal: Terminal, output: Path, rebuild: bool) -> None:
+    """Build a real Keras model (EfficientNet-Lite0), convert it, classify a real clip, and run a short bench.
+
+    The converted model stays in the user's cache folder, where later runs and the other commands find it. Nothing is
+    fetched from the network.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    bundle = _cached_bundle(terminal, rebuild)
+    video, predictions, report = output / f"{CLIP}.mp4", output / f"{CLIP}.jsonl", output / "report.json"
+    summary = _classify(bundle, video, predictions, terminal)
+    terminal.result(*summary_lines(f"sample:{CLIP}", summary), *_timeline(summary), "")
+    bench = import_module("edgevid_bench.cli")
+    measured = bench.measure_with_progress(
+        bundle,
+        terminal,
+        source=f"sample:{CLIP}",
+        backends=["litert", "onnxruntime"],
+        variants=BENCH_VARIANTS,
+        rounds=2,
+        seconds=0.3,
+    )
+    bench.write_report(measured, report)
+    terminal.result(
+        *bench.report_lines(measured),
+        "",
+        f"annotated video     {video}",
+        f"predictions         {predictions}",
+        f"bench report        {report}",
+        f"Keras model         {bundle.path.with_suffix('.keras')}",
+        f"converted bundle    {bundle.path}",
+    )
+
+
+def _cached_bundle(terminal: Terminal, rebuild: bool) -> Bundle:
+    """Return the sample bundle that this version made, converting the model if there is none."""
+    path = sample_bundle_path()
+    if not rebuild:
+        try:
+            bundle = Bundle(path)
+            if bundle.manifest.made_with.get("edgevid") == __version__:
+                terminal.message(f"using the sample bundle in {path}")
+                return bundle
+        except BundleError:  # none yet, or one of another version
+            pass
+    terminal.message("building EfficientNet-Lite0 and converting it: about a minute, once")
+    sample: Bundle = import_module("edgevid_convert.sample").convert_sample(path, terminal)
+    return sample
+
+
+def _classify(bundle: Bundle, video: Path, predictions: Path, terminal: Terminal) -> Summary:
+    cv2.setNumThreads(1)
+    threads, workers = share_cores(live=False)
+    source = open_source(f"sample:{CLIP}")
+    with VideoClassifier(bundle, threads=threads, workers=workers) as classifier, terminal.progress("frames") as bar:
+        task = bar.add_task(CLIP, total=source.frame_count)
+        sinks = [
+            BackgroundSink(open_video(video, source, force=True)),
+            open_predictions(str(predictions), force=True),
+        ]
+        return run_pipeline(
+            source,
+            classifier,
+            sinks,
+            on_prediction=lambda prediction: bar.update(task, advance=1, description=prediction.label),
+        )
+
+
+def _timeline(summary: Summary) -> list[str]:
+    return ["timeline:", *(f"  {span.start:5.2f}–{span.end:5.2f} s  {span.label}" for span in summary.timeline)]

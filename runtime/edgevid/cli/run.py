@@ -1,0 +1,209 @@
+"""``edgevid run``: classify a video, a folder of images, or a camera."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+import cv2
+
+from edgevid.backends import BACKENDS
+from edgevid.bundle import Bundle, find_bundle
+from edgevid.classifier import VideoClassifier
+from edgevid.cli.terminal import Terminal, common_options
+from edgevid.engine import share_cores
+from edgevid.errors import UsageError
+from edgevid.manifest import VARIANT_IDS
+from edgevid.pipeline import run_pipeline
+from edgevid.ring import check_window
+from edgevid.sinks import STDOUT, Sink, open_predictions, open_video, open_window
+from edgevid.sinks.background import BackgroundSink
+from edgevid.sources import Source, open_camera, open_source
+from edgevid.summary import Summary
+
+EPILOG = """
+\b
+Examples:
+  edgevid run --source clip.mp4 --save out.mp4 --predictions out.jsonl
+  edgevid run model.edgevid --camera 0 --show
+  edgevid run --source sample:bikes --window 1 --predictions - | head
+\b
+Unless --threads or --workers say otherwise, a camera's frame gets every core, and a file's frames get one
+core each, side by side: the lowest latency, and the highest throughput.
+\b
+Without BUNDLE: $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the sample of 'edgevid demo'.
+"""
+LABELS_SHOWN = 8
+
+
+@click.command(epilog=EPILOG)
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.option("--source", metavar="FILE|FOLDER", help="A video file, a folder of images, or sample:bikes.")
+@click.option("--camera", metavar="N", help="The number of a camera, or its path: the newest frame is classified.")
+@click.option("--window", metavar="K", help="Average over the last K predictions; 1 for none.  [default: the bundle's]")
+@click.option("--variant", type=click.Choice(VARIANT_IDS), help="Which variant of the bundle.  [default: the fastest]")
+@click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True)
+@click.option("--device", type=click.Choice(["cpu"]), default="cpu", show_default=True)
+@click.option("--threads", type=int, default=0, help="Threads of one inference.")
+@click.option("--workers", type=int, default=0, help="Frames of a file classified at once.")
+@click.option("--save", metavar="OUT.mp4", help="Write annotated video (H.264).")
+@click.option("--predictions", metavar="OUT.jsonl|OUT.csv", help="Write predictions; - for JSON lines on stdout.")
+@click.option("--show", is_flag=True, help="Show annotated frames in a window; q ends.")
+@click.option("--stride", type=int, default=1, help="Classify every Nth frame only.", show_default=True)
+@click.option("--top-k", type=int, default=0, help="Write the N best labels of each frame too.")
+@click.option("--max-frames", type=int, help="Stop after N frames.")
+@click.option("--force", is_flag=True, help="Replace output files that exist.")
+@common_options
+@click.pass_obj
+def run(
+    terminal: Terminal,
+    bundle: Path | None,
+    source: str | None,
+    camera: str | None,
+    window: str | None,
+    variant: str | None,
+    backend: str,
+    device: str,
+    threads: int,
+    workers: int,
+    save: str | None,
+    predictions: str | None,
+    show: bool,
+    stride: int,
+    top_k: int,
+    max_frames: int | None,
+    force: bool,
+) -> int:
+    """Classify every frame and steady the label with a rolling average.
+
+    Files are classified frame by frame, in order. From a camera the newest frame is taken, and those that
+    came too fast are counted.
+    """
+    cv2.setNumThreads(1)  # the engines have the cores; OpenCV's own threads would fight them for these
+    frames_wanted = None if window is None else check_window(window)
+    with ExitStack() as stack:
+        opened = stack.enter_context(_open(source, camera, bundle))
+        threads, workers = share_cores(opened.live, threads, workers)
+        classifier = stack.enter_context(
+            VideoClassifier(
+                _bundle(bundle),
+                window=frames_wanted,
+                backend=backend,
+                variant=variant,
+                device=device,
+                threads=threads,
+                workers=workers,
+                top_k=top_k,
+            )
+        )
+        stop, signals = stack.enter_context(_stop_on_signals())
+        sinks = [stack.enter_context(sink) for sink in _sinks(opened, save, predictions, show, force, stop)]
+        terminal.message(_what_runs(classifier, workers))
+        progress = stack.enter_context(terminal.progress("frames"))
+        task = progress.add_task(opened.name, total=_frames_expected(opened, stride, max_frames))
+        summary = run_pipeline(
+            opened,
+            classifier,
+            sinks,
+            stride=stride,
+            max_frames=max_frames,
+            stop=stop,
+            on_prediction=lambda prediction: progress.update(task, advance=1, description=prediction.label),
+        )
+    if predictions != STDOUT:
+        terminal.result(
+            *summary_lines(opened.name, summary), *(f"wrote {name}" for name in (save, predictions) if name)
+        )
+    return 128 + signals[0] if signals else 0
+
+
+def summary_lines(name: str, summary: Summary) -> list[str]:
+    """Return what a run amounted to, for reading."""
+
+    def per_minute(kind: str, flips: int) -> str:
+        return f"{kind} {flips} ({60 * flips / summary.video_s if summary.video_s else 0:.0f} a minute)"
+
+    raw, smoothed = summary.raw_flips, summary.smoothed_flips
+    longest = list(summary.seconds_by_label.items())[:LABELS_SHOWN]
+    others = len(summary.seconds_by_label) - len(longest)
+    lines = [
+        f"{name}: {summary.frames} frames in {summary.elapsed_s:.2f} s, {summary.fps:.1f} frames per second",
+        f"label flips: raw {raw} ({summary.per_minute(raw):.0f} a minute), "
+        f"smoothed {smoothed} ({summary.per_minute(smoothed):.0f} a minute)",
+        "time per label: "
+        + ", ".join(f"{label} {seconds:.2f} s" for label, seconds in longest)
+        + (f", and {others} others" if others else ""),
+    ]
+    if summary.broken:
+        lines.append(f"broken frames passed over: {summary.broken}")
+    if summary.dropped:
+        lines.append(f"frames dropped because newer ones had come: {summary.dropped}")
+    return lines
+
+
+def _open(source: str | None, camera: str | None, bundle: Path | None) -> Source:
+    if (source is None) == (camera is None):
+        hint = f"; {bundle} was read as BUNDLE" if bundle and bundle.is_file() else ""
+        raise UsageError(f"give one of --source FILE and --camera N{hint}")
+    if source is not None:
+        return open_source(source)
+    assert camera is not None
+    return open_camera(int(camera) if camera.isdecimal() else camera)
+
+
+def _bundle(path: Path | None) -> Bundle:
+    return find_bundle(path)
+
+
+def _sinks(
+    source: Source, save: str | None, predictions: str | None, show: bool, force: bool, stop: threading.Event
+) -> Iterator[Sink]:
+    if save:
+        yield BackgroundSink(open_video(save, source, force=force))
+    if predictions:
+        yield open_predictions(predictions, force=force)
+    if show:
+        yield open_window(f"edgevid: {source.name}", stop)
+
+
+def _what_runs(classifier: VideoClassifier, workers: int) -> str:
+    backend, parity = classifier.backend, classifier.variant.parity
+    what = (
+        f"{classifier.bundle.path.name}: {classifier.variant.id} on {backend.name} "
+        f"({backend.device}, threads: {workers} × {backend.threads})"
+    )
+    if parity is None or parity.data == "noise":
+        return what
+    return f"{what}; converted with {parity.smoothed_agreement:.1%} of Keras' smoothed labels"
+
+
+def _frames_expected(source: Source, stride: int, max_frames: int | None) -> int | None:
+    if source.frame_count is None:
+        return max_frames
+    count = -(-source.frame_count // max(stride, 1))
+    return min(count, max_frames) if max_frames else count
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[tuple[threading.Event, list[int]]]:
+    """Turn the first Ctrl-C or SIGTERM into a stop after the current frame; a second one ends at once."""
+    stop = threading.Event()
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        stop.set()
+        for handled, previous in handlers.items():
+            signal.signal(handled, previous)
+
+    handlers = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop, received
+    finally:
+        for handled, previous in handlers.items():
+            signal.signal(handled, previous)

@@ -1,0 +1,96 @@
+"""What the commands write on the terminal: messages and progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+__all__ = ["Terminal", "common_options"]
+
+FILE_WIDTH = 160  # of tables, where no terminal sets the width
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _stderr() -> Console:
+    # A descriptor of its own: convert captures descriptor 2 to keep TensorFlow's noise from the user.
+    return Console(file=os.fdopen(os.dup(2), "w"), highlight=False, soft_wrap=True)
+
+
+@dataclass
+class Terminal:
+    """The user's terminal, and how much the user wants to see there."""
+
+    quiet: bool = False
+    debug: bool = False
+    console: Console = field(default_factory=_stderr)
+
+    def close(self) -> None:
+        """Release the terminal."""
+        self.console.file.close()
+
+    def error(self, text: str) -> None:
+        """Write an error as one line."""
+        line = " ".join(text.split())
+        self.console.print(f"edgevid: {line}", style="red" if self.console.is_terminal else None, markup=False)
+
+    def message(self, text: str) -> None:
+        """Write a line of interest, unless --quiet."""
+        if not self.quiet:
+            self.console.print(text, markup=False)
+
+    def result(self, *lines: str | Table) -> None:
+        """Write lines and tables to stdout, unless --quiet."""
+        if not self.quiet:
+            width = None if sys.stdout.isatty() else FILE_WIDTH
+            console = Console(file=sys.stdout, highlight=False, soft_wrap=True, width=width)
+            for line in lines:
+                console.print(line, markup=False)
+
+    @contextmanager
+    def progress(self, unit: str = "") -> Iterator[Progress]:
+        """Show progress on stderr while the block runs; nothing with --quiet or where stderr is no terminal."""
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        hidden = self.quiet or not self.console.is_terminal
+        with Progress(*columns, console=self.console, transient=True, disable=hidden) as progress:
+            yield progress
+
+
+def common_options(command: Command) -> Command:
+    """Add --quiet and --debug, which every command has."""
+
+    def remember(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+        setattr(context.ensure_object(Terminal), str(parameter.name), value)
+
+    for name, text in (
+        ("--debug", "Show the traceback of an error and what the engines print."),
+        ("--quiet", "Show errors only."),
+    ):
+        command = click.option(name, is_flag=True, expose_value=False, is_eager=True, callback=remember, help=text)(
+            command
+        )
+    return command

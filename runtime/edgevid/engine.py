@@ -1,0 +1,121 @@
+"""From a frame to its class probabilities: one variant loaded in one backend, or in several side by side."""
+
+from __future__ import annotations
+
+import queue
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from edgevid.backends import BackendOptions, available_cores, load_backend
+from edgevid.bundle import Bundle
+from edgevid.errors import UsageError
+from edgevid.manifest import Variant
+from edgevid.postprocess import Postprocessor, Probabilities
+from edgevid.preprocess import Image, Preprocessor
+from edgevid.sources.base import Frame
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Engine", "EnginePool", "share_cores"]
+
+MOST_WORKERS = 4  # each holds the model once more; beyond this, decoding on one thread is the limit
+
+
+class Engine:
+    """One variant in one backend, with what stands before and after it.
+
+    Raises:
+        BackendError: the backend cannot load the variant.
+    """
+
+    def __init__(self, bundle: Bundle, variant: Variant, backend: str, options: BackendOptions) -> None:
+        manifest = bundle.manifest
+        self.backend = load_backend(backend, bundle, variant, options)
+        self._preprocess = Preprocessor(manifest.input, manifest.preprocessing, variant.input)
+        self._postprocess = Postprocessor(manifest.output, variant.output)
+
+    def __call__(self, image: Image) -> Probabilities:
+        """Return the class probabilities, float32 (classes,), of a BGR uint8 image (height, width, 3)."""
+        self.prepare(image)
+        return self._postprocess(self.backend.infer())
+
+    def prepare(self, image: Image) -> None:
+        """Write the input tensor of a BGR uint8 image (height, width, 3)."""
+        self._preprocess(image, self.backend.input)
+
+
+class EnginePool:
+    """Several engines of one variant, that classify frames side by side and hand them back in order.
+
+    For throughput, N engines of one thread each beat one engine of N threads; for latency it is the other way.
+
+    Raises:
+        UsageError: ``workers`` is below 1.
+        BackendError: the backend cannot load the variant.
+    """
+
+    def __init__(
+        self, bundle: Bundle, variant: Variant, backend: str, options: BackendOptions, workers: int = 1
+    ) -> None:
+        if workers < 1:
+            raise UsageError(f"workers {workers}: expected 1 or more")
+        self.engines = [Engine(bundle, variant, backend, options) for _ in range(workers)]
+
+    def map(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Probabilities]]:
+        """Yield every frame with its class probabilities, in the order of ``frames``."""
+        if len(self.engines) == 1:
+            for frame in frames:
+                yield frame, self.engines[0](frame.image)
+            return
+        idle: queue.SimpleQueue[Engine] = queue.SimpleQueue()
+        for engine in self.engines:
+            idle.put(engine)
+
+        def classify(frame: Frame) -> Probabilities:
+            engine = idle.get()
+            try:
+                return engine(frame.image)
+            finally:
+                idle.put(engine)
+
+        waiting: deque[tuple[Frame, Future[Probabilities]]] = deque()
+        executor = ThreadPoolExecutor(len(self.engines), thread_name_prefix="edgevid-worker")
+        try:
+            for frame in frames:
+                waiting.append((frame, executor.submit(classify, frame)))
+                if len(waiting) > 2 * len(self.engines):
+                    earliest, future = waiting.popleft()
+                    yield earliest, future.result()
+            for earliest, future in waiting:
+                yield earliest, future.result()
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+    def close(self) -> None:
+        """Release the engines; safe to call twice."""
+        for engine in self.engines:
+            engine.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def share_cores(live: bool, threads: int = 0, workers: int = 0) -> tuple[int, int]:
+    """Return threads an inference and inferences at once, so that their product is the number of cores.
+
+    Args:
+        live: a camera gets all cores for one inference, the lowest latency; a file gets the most inferences
+            at once, the highest throughput.
+        threads: as asked for; 0 to choose.
+        workers: as asked for; 0 to choose.
+    """
+    cores = available_cores()
+    if not workers:
+        workers = 1 if live else max(1, min(MOST_WORKERS, cores // max(threads, 1)))
+    return threads or max(1, cores // workers), workers

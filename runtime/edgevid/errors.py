@@ -1,0 +1,72 @@
+"""The errors edgevid raises: each names the thing, the value, what was expected and the remedy, in one line.
+
+EdgevidError             exit status 1
+├── UsageError           2   a value the caller gave cannot be meant
+├── MissingExtraError    1   a package of an optional extra is not installed
+├── BundleError          1   a bundle is absent, damaged, or of another schema
+├── SourceError          1   frames cannot be read
+├── SinkError            1   predictions or frames cannot be written
+├── BackendError         1   an engine cannot load or run a variant
+├── ModelError           1   a trained model cannot be converted
+└── GateError            3   a measured result misses what was asked for
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackendError",
+    "BundleError",
+    "EdgevidError",
+    "GateError",
+    "MissingExtraError",
+    "ModelError",
+    "SinkError",
+    "SourceError",
+    "UsageError",
+]
+
+
+class EdgevidError(Exception):
+    """Base of every error that edgevid raises on purpose; its text is one line."""
+
+    exit_status = 1
+
+
+class UsageError(EdgevidError, ValueError):
+    """A value that the caller gave cannot be meant: out of range, unknown, or contradictory."""
+
+    exit_status = 2
+
+
+class MissingExtraError(EdgevidError, ImportError):
+    """A package that an optional extra brings is not installed."""
+
+    def __init__(self, what: str, package: str, extra: str | None) -> None:
+        requirement = f"edgevid[{extra}]" if extra else package
+        super().__init__(f'{what} needs the package {package!r}: run  pip install "{requirement}"')
+
+
+class BundleError(EdgevidError):
+    """A bundle is absent, damaged, changed since conversion, or of a newer schema."""
+
+
+class SourceError(EdgevidError):
+    """A source cannot be opened, has no frames, or stopped delivering them."""
+
+
+class SinkError(EdgevidError):
+    """An output cannot be created or written."""
+
+
+class BackendError(EdgevidError):
+    """An inference engine cannot load or run the variant it was given."""
+
+
+class ModelError(EdgevidError):
+    """A trained model cannot be read, or is no image classifier that edgevid can convert."""
+
+
+class GateError(EdgevidError):
+    """A measured result misses what was asked for."""
+
+    exit_status = 3

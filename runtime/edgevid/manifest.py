@@ -1,0 +1,172 @@
+"""The manifest of a bundle, schema 1: what a converted model expects, answers, and was measured to do."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from edgevid.errors import UsageError
+
+SCHEMA = 1
+MANIFEST_FILE = "edgevid.json"
+LABELS_FILE = "labels.txt"
+
+Format = Literal["tflite", "onnx"]
+Precision = Literal["fp32", "fp16", "dynamic-int8", "int8", "int8-full"]
+ColorOrder = Literal["rgb", "bgr", "grey"]
+Resize = Literal["nearest", "bilinear", "bicubic", "area"]
+Fit = Literal["stretch", "crop", "letterbox"]
+Activation = Literal["softmax", "sigmoid", "logits"]
+
+# What edgevid converts to. Fastest first on the CPUs measured so far, float before the slow dynamic int8 (README).
+VARIANT_IDS = (
+    "tflite-int8",
+    "onnx-int8",
+    "tflite-fp32",
+    "onnx-fp32",
+    "tflite-fp16",
+    "tflite-int8-full",
+    "tflite-dynamic-int8",
+)
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A frozen part of the manifest; unknown fields are refused, so that a typing error cannot hide."""
+
+
+class InputSpec(Record, frozen=True, kw_only=True):
+    """The image that the model takes: height × width × channels, in pixels."""
+
+    height: int
+    width: int
+    channels: Literal[1, 3]
+    color: ColorOrder
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width) < 1:
+            raise UsageError(f"input size {self.height}×{self.width}: expected at least 1×1 pixels")
+        if (self.color == "grey") != (self.channels == 1):
+            raise UsageError(f"color order {self.color!r} does not go with {self.channels} channel(s)")
+
+
+class Preprocessing(Record, frozen=True, kw_only=True):
+    """How a frame becomes the input tensor: resize, fit, then (pixel − mean) / std per channel.
+
+    ``mean`` and ``std`` are in grey levels of 0–255, in the order of the model's channels.
+    """
+
+    resize: Resize = "bilinear"
+    fit: Fit = "stretch"
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std):
+            raise UsageError(f"mean has {len(self.mean)} value(s) but std has {len(self.std)}")
+        if any(not value > 0 for value in self.std):
+            raise UsageError(f"std {list(self.std)}: expected numbers above 0")
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """The smallest and largest value that the input tensor can hold."""
+        low = min((0 - mean) / std for mean, std in zip(self.mean, self.std, strict=True))
+        high = max((255 - mean) / std for mean, std in zip(self.mean, self.std, strict=True))
+        return low, high
+
+
+class OutputSpec(Record, frozen=True, kw_only=True):
+    """The model's answer: how many classes, and what its last layer makes of them."""
+
+    classes: int
+    activation: Activation
+
+
+class Smoothing(Record, frozen=True, kw_only=True):
+    """The defaults of the rolling average."""
+
+    window: int = 64
+
+
+class Tensor(Record, frozen=True, kw_only=True):
+    """Shape, dtype and quantization of a variant's input or output: real = scale × (value − zero_point)."""
+
+    shape: tuple[int, ...]
+    dtype: Literal["float32", "int8", "uint8"]
+    scale: float = 0.0
+    zero_point: int = 0
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the values are integers that stand for real numbers."""
+        return self.dtype != "float32"
+
+
+class Parity(Record, frozen=True, kw_only=True):
+    """How a variant compares with the Keras model on frames that did not calibrate it.
+
+    ``frames`` is how many were compared and ``data`` what they were: ``held-out`` frames of the calibration
+    sources, or ``noise`` where no real frames were given. ``window`` is the rolling average's, in frames of the
+    video; where only some frames of a video were compared, it spanned as many fewer of them.
+    """
+
+    data: Literal["held-out", "noise"]
+    frames: int
+    window: int
+    top1_agreement: float
+    confident_agreement: float | None
+    smoothed_agreement: float
+    max_abs_error: float
+    kl_divergence: float
+
+
+class Calibration(Record, frozen=True, kw_only=True):
+    """Which clips and folders the int8 variants were calibrated on, by name, and with how many frames."""
+
+    sources: tuple[str, ...]
+    frames: int
+    near_duplicates: int
+    held_out: int
+
+
+class Variant(Record, frozen=True, kw_only=True):
+    """One converted model: ``id`` is ``<format>-<precision>``; ``parity`` is None only during conversion."""
+
+    id: str
+    format: Format
+    precision: Precision
+    file: str
+    bytes: int
+    sha256: str
+    input: Tensor
+    output: Tensor
+    float_operators: tuple[str, ...] = ()
+    parity: Parity | None = None
+
+    def __post_init__(self) -> None:
+        if self.id != f"{self.format}-{self.precision}":
+            raise UsageError(f"variant id {self.id!r}: expected {self.format}-{self.precision}")
+
+
+class SourceModel(Record, frozen=True, kw_only=True):
+    """The file that was converted."""
+
+    file: str
+    sha256: str
+
+
+class Manifest(Record, frozen=True, kw_only=True):
+    """Everything a device needs to know of a converted model (``edgevid.json``)."""
+
+    schema: int = SCHEMA
+    name: str
+    made_with: dict[str, str]
+    source: SourceModel
+    input: InputSpec
+    preprocessing: Preprocessing
+    value_range: tuple[float, float]
+    output: OutputSpec
+    smoothing: Smoothing
+    labels_sha256: str
+    calibration: Calibration | None
+    variants: tuple[Variant, ...]

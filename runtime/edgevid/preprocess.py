@@ -1,0 +1,133 @@
+"""From a frame to the input tensor: fit and resize, reorder the channels, then one table look-up per pixel."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edgevid.errors import UsageError
+from edgevid.manifest import InputSpec, Preprocessing, Tensor
+
+__all__ = ["Image", "Preprocessor"]
+
+Image: TypeAlias = npt.NDArray[np.uint8]
+
+# Half-pixel centres, no antialiasing for bilinear: what tf.image.resize and Keras' image loading do.
+INTERPOLATION = {
+    "nearest": cv2.INTER_NEAREST,
+    "bilinear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+    "area": cv2.INTER_AREA,
+}
+COLOR_CONVERSION = {"rgb": cv2.COLOR_BGR2RGB, "grey": cv2.COLOR_BGR2GRAY}
+LETTERBOX_GREY = 114
+
+
+class Preprocessor:
+    """Turns frames into the input tensor of one variant.
+
+    The steps are :meth:`pixels` (geometry and colour, still uint8) and :meth:`encode` (numbers). Normalization
+    and, for an integer input, quantization are folded into one table of 256 entries a channel.
+
+    Args:
+        input_spec: height, width, channels and colour order of the model.
+        preprocessing: resize method, fit, mean and std.
+        tensor: dtype and quantization of the variant's input.
+    """
+
+    def __init__(self, input_spec: InputSpec, preprocessing: Preprocessing, tensor: Tensor) -> None:
+        self._input = input_spec
+        self._fit = preprocessing.fit
+        self._interpolation = INTERPOLATION[preprocessing.resize]
+        self._table = encoding_table(input_spec.channels, preprocessing, tensor)
+
+    def __call__(self, image: Image, out: npt.NDArray[Any]) -> None:
+        """Write the input tensor of ``image`` into ``out``, in place.
+
+        Args:
+            image: uint8 of shape (height, width, 3), BGR.
+            out: of shape (1, height, width, channels) and the dtype of the variant's input.
+        """
+        self.encode(self.pixels(image), out)
+
+    def pixels(self, image: Image) -> Image:
+        """Return ``image`` in the model's size and colour order: uint8 of shape (height, width, channels).
+
+        Args:
+            image: uint8 of shape (height, width, 3), BGR.
+
+        Raises:
+            UsageError: ``image`` has another shape or dtype.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+            raise UsageError(
+                f"frame of shape {image.shape} and dtype {image.dtype}: expected BGR uint8 of shape (height, width, 3)"
+            )
+        fitted = self._fitted(image)
+        if self._input.color == "bgr":
+            return fitted
+        converted = cv2.cvtColor(fitted, COLOR_CONVERSION[self._input.color])
+        return _uint8(converted).reshape(self._input.height, self._input.width, self._input.channels)
+
+    def encode(self, pixels: Image, out: npt.NDArray[Any]) -> None:
+        """Write normalized and, if need be, quantized ``pixels`` into ``out``, in place."""
+        written = cv2.LUT(pixels, self._table, out[0])
+        if not np.shares_memory(written, out):  # OpenCV returns a new array when it cannot use the given one
+            out[0] = written.reshape(out[0].shape)
+
+    def _fitted(self, image: Image) -> Image:
+        height, width = self._input.height, self._input.width
+        if self._fit == "crop":
+            image = _centre_crop(image, width / height)
+        elif self._fit == "letterbox":
+            return self._letterboxed(image)
+        return self._resized(image, width, height)
+
+    def _letterboxed(self, image: Image) -> Image:
+        height, width = self._input.height, self._input.width
+        scale = min(height / image.shape[0], width / image.shape[1])
+        inner_height = max(1, round(image.shape[0] * scale))
+        inner_width = max(1, round(image.shape[1] * scale))
+        canvas = np.full((height, width, 3), LETTERBOX_GREY, np.uint8)
+        top, left = (height - inner_height) // 2, (width - inner_width) // 2
+        canvas[top : top + inner_height, left : left + inner_width] = self._resized(image, inner_width, inner_height)
+        return canvas
+
+    def _resized(self, image: Image, width: int, height: int) -> Image:
+        if image.shape[:2] == (height, width):
+            return image
+        return _uint8(cv2.resize(image, (width, height), interpolation=self._interpolation))
+
+
+def encoding_table(channels: int, preprocessing: Preprocessing, tensor: Tensor) -> npt.NDArray[Any]:
+    """Return the table from grey level to tensor value: shape (1, 256, channels), dtype of the tensor."""
+    levels = np.arange(256, dtype=np.float64)[:, None]
+    mean = np.broadcast_to(np.asarray(preprocessing.mean), channels)
+    std = np.broadcast_to(np.asarray(preprocessing.std), channels)
+    real = (levels - mean) / std
+    dtype = np.dtype(tensor.dtype)
+    if tensor.quantized:
+        limits = np.iinfo(dtype)
+        real = np.clip(np.rint(real / tensor.scale) + tensor.zero_point, limits.min, limits.max)
+    table = real.astype(dtype)
+    if (table == table[:, :1]).all():
+        table = table[:, :1]  # one table for all channels: OpenCV looks it up twice as fast
+    return np.ascontiguousarray(table[None])
+
+
+def _centre_crop(image: Image, aspect: float) -> Image:
+    """Return the largest centred part of ``image`` whose width ÷ height is ``aspect``."""
+    height, width = image.shape[:2]
+    crop_width = min(width, max(1, round(height * aspect)))
+    crop_height = min(height, max(1, round(width / aspect)))
+    top, left = (height - crop_height) // 2, (width - crop_width) // 2
+    return image[top : top + crop_height, left : left + crop_width]
+
+
+def _uint8(array: npt.NDArray[Any]) -> Image:
+    """Tell the type checker what OpenCV's stubs do not: uint8 in, uint8 out."""
+    assert array.dtype == np.uint8
+    return array

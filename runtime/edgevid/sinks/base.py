@@ -1,0 +1,56 @@
+"""What every sink does: take each frame with its prediction, and leave a complete file when closed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgevid.errors import SinkError
+from edgevid.smoothing import Prediction
+from edgevid.sources.base import Frame
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Sink", "check_output"]
+
+
+class Sink(ABC):
+    """Where predictions go."""
+
+    @abstractmethod
+    def write(self, frame: Frame, prediction: Prediction) -> None:
+        """Write one frame's prediction.
+
+        Raises:
+            SinkError: the output cannot be written.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Complete and release the output; safe to call twice.
+
+        Raises:
+            SinkError: the output cannot be completed.
+        """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def check_output(path: Path, force: bool) -> None:
+    """Check that ``path`` can be created, without creating it.
+
+    Raises:
+        SinkError: its folder is absent, or it exists and ``force`` is false.
+    """
+    if not path.parent.is_dir():
+        raise SinkError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if path.is_dir():
+        raise SinkError(f"{path}: it is a folder; expected the name of a file to write")
+    if path.exists() and not force:
+        raise SinkError(f"{path}: it exists already; name another file, or use --force to replace it")

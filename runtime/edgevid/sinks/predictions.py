@@ -1,0 +1,85 @@
+"""Predictions as text: JSON Lines or CSV, one whole line a frame."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from edgevid.errors import SinkError
+from edgevid.sinks.base import Sink, check_output
+from edgevid.smoothing import Prediction
+from edgevid.sources.base import Frame
+
+
+class TextSink(Sink):
+    """A text file, or stdout, that gets one line a frame and is flushed at each.
+
+    Args:
+        path: the file to create; None for stdout.
+        force: replace the file if it exists.
+
+    Raises:
+        SinkError: the file exists and ``force`` is false, or it cannot be created.
+    """
+
+    def __init__(self, path: Path | None, force: bool = False) -> None:
+        self._name = str(path or "stdout")
+        self._owned = path is not None
+        self._file: TextIO = sys.stdout
+        if path is not None:
+            check_output(path, force)
+            try:
+                self._file = path.open("w", encoding="utf-8", newline="", buffering=1)
+            except OSError as error:
+                raise self._failed(error) from error
+
+    def write(self, frame: Frame, prediction: Prediction) -> None:
+        """Write the prediction as one line."""
+        try:
+            self._write_record(self._file, prediction.to_dict())
+            if not self._owned:
+                self._file.flush()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Close the file; stdout stays open."""
+        if self._owned and not self._file.closed:
+            try:
+                self._file.close()
+            except OSError as error:
+                raise self._failed(error) from error
+
+    @abstractmethod
+    def _write_record(self, file: TextIO, record: dict[str, Any]) -> None:
+        """Write one record as one line."""
+
+    def _failed(self, error: OSError) -> SinkError:
+        return SinkError(f"{self._name}: predictions cannot be written ({error.strerror}); choose another place")
+
+
+class JsonLinesSink(TextSink):
+    """One JSON object a line."""
+
+    def _write_record(self, file: TextIO, record: dict[str, Any]) -> None:
+        file.write(msgspec.json.encode(record).decode() + "\n")
+
+
+class CsvSink(TextSink):
+    """Comma-separated values with a header (RFC 4180); ``top``, if asked for, is a column of JSON."""
+
+    _header_written = False
+
+    def _write_record(self, file: TextIO, record: dict[str, Any]) -> None:
+        if "top" in record:
+            record["top"] = msgspec.json.encode(record["top"]).decode()
+        writer = csv.DictWriter(file, fieldnames=list(record), lineterminator="\n")
+        if not self._header_written:
+            writer.writeheader()
+            self._header_written = True
+        writer.writerow(record)

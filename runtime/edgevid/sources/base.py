@@ -1,0 +1,69 @@
+"""What every source of frames does: describe itself, yield its frames in order, and count what it lost."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from edgevid.preprocess import Image
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Frame", "Source"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One picture of a source.
+
+    Attributes:
+        index: its number in the source, from 0.
+        time: the source's own timestamp, in seconds.
+        image: uint8 of shape (height, width, 3), BGR.
+    """
+
+    index: int
+    time: float
+    image: Image
+
+
+class Source(ABC):
+    """Where frames come from; iterate over it once.
+
+    Attributes:
+        name: what the user called it.
+        live: whether frames that nobody takes are lost (a camera) or wait (a file).
+        rate: frames per second, as the source states it.
+        time_base: the unit of its timestamps, in seconds.
+        frame_count: how many frames it will yield, as far as it knows; None if it does not.
+        broken: how many frames could not be decoded so far.
+    """
+
+    name: str
+    live: bool = False
+    rate: Fraction
+    time_base: Fraction
+    frame_count: int | None = None
+    broken: int = 0
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames in order.
+
+        Raises:
+            SourceError: the source has no frame at all, or stopped delivering them.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the file or the camera; safe to call twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

@@ -1,0 +1,69 @@
+"""Folders of images, read by OpenCV in the order of their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgevid.errors import SourceError
+from edgevid.preprocess import Image
+from edgevid.sources.base import Frame, Source
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+# Images carry no timestamps: they are numbered as FFmpeg does it, at 25 a second.
+IMAGE_RATE = Fraction(25)
+
+
+class ImageFolderSource(Source):
+    """Every image of a folder and of the folders in it, ``img2`` before ``img10``.
+
+    Raises:
+        SourceError: there is no image in it.
+    """
+
+    rate = IMAGE_RATE
+    time_base = 1 / IMAGE_RATE
+
+    def __init__(self, folder: str | Path) -> None:
+        self.name = str(folder)
+        files = (path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        self._files = sorted(files, key=_natural_order)
+        if not self._files:
+            raise SourceError(f"{folder}: no images in it; expected files such as .jpg or .png")
+        self.frame_count = len(self._files)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the images that can be decoded; raises SourceError if there is none."""
+        index = 0
+        for path in self._files:
+            image = _read(path)
+            if image is None:
+                self.broken += 1
+                continue
+            yield Frame(index, float(index / self.rate), image)
+            index += 1
+        if index == 0:
+            raise SourceError(f"{self.name}: none of its {len(self._files)} images can be decoded")
+
+    def close(self) -> None:
+        """Do nothing: every file is closed once it is read."""
+
+
+def _read(path: Path) -> Image | None:
+    """Return the image as BGR, or None if it cannot be decoded."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError:
+        return None
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    return None if image is None else image.astype(np.uint8, copy=False)
+
+
+def _natural_order(path: Path) -> list[str | int]:
+    parts = re.split(r"(\d+)", str(path).lower())
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)]

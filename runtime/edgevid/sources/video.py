@@ -1,0 +1,103 @@
+"""Video files, decoded by FFmpeg through PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from edgevid.errors import SourceError
+from edgevid.preprocess import Image
+from edgevid.sources.base import Frame, Source
+
+DEFAULT_RATE = Fraction(25)
+
+
+class VideoSource(Source):
+    """Every frame of a video file, in order, with the file's own timestamps.
+
+    Packets that cannot be decoded are counted in :attr:`broken` and passed over, and so are frames that the
+    decoder marks as corrupt.
+
+    Raises:
+        SourceError: the file is empty, is no video, or cannot be read.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.name = str(path)
+        self._container = _open(Path(path))
+        self._converter = VideoReformatter()
+        if not self._container.streams.video:
+            self._container.close()
+            raise SourceError(f"{path}: it has no video stream; expected a video file")
+        self._stream = self._container.streams.video[0]
+        self.rate = self._stream.average_rate or self._stream.guessed_rate or DEFAULT_RATE
+        self.time_base = self._stream.time_base or 1 / self.rate
+        self.frame_count = self._stream.frames or self._estimated_frames()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames that can be decoded; raises SourceError if there is none."""
+        index = -1
+        for index, picture in enumerate(self._pictures()):
+            time = picture.time
+            yield Frame(index, float(index / self.rate) if time is None else time, self._bgr(picture))
+        if index < 0:
+            raise SourceError(f"{self.name}: no frame of it can be decoded; is the file complete?")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+    def _pictures(self) -> Iterator[VideoFrame]:
+        for packet in self._packets():
+            try:
+                pictures = packet.decode()
+            except av.error.FFmpegError:
+                self.broken += 1
+                continue
+            for picture in pictures:
+                assert isinstance(picture, VideoFrame)
+                if picture.is_corrupt:
+                    self.broken += 1
+                else:
+                    yield picture
+
+    def _packets(self) -> Iterator[Packet[Any]]:
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError:  # the container itself ends in rubble: what came before is still good
+                self.broken += 1
+                return
+            if packet is None:
+                return
+            yield packet
+
+    def _bgr(self, picture: VideoFrame) -> Image:
+        # One converter for all frames, on this thread: by itself FFmpeg starts threads for every picture.
+        image = self._converter.reformat(picture, format="bgr24", threads=1).to_ndarray()
+        return image.astype(np.uint8, copy=False)
+
+    def _estimated_frames(self) -> int | None:
+        duration = self._container.duration
+        return round(duration / av.time_base * self.rate) if duration else None
+
+
+def _open(path: Path) -> InputContainer:
+    if path.stat().st_size == 0:
+        raise SourceError(f"{path}: the file is empty; expected a video file")
+    try:
+        return av.open(str(path))
+    except av.error.FFmpegError as error:
+        raise SourceError(
+            f"{path}: it cannot be read as a video ({error.strerror}); expected a video file such as MP4, MKV or AVI"
+        ) from error

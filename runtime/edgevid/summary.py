@@ -1,0 +1,97 @@
+"""What a run amounted to: frames, speed, flips, and how long each label was shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from edgevid.smoothing import Prediction
+
+__all__ = ["Span", "Summary", "Tally"]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of video under one smoothed label, in seconds of the source."""
+
+    label: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A finished run.
+
+    Attributes:
+        frames: how many frames were classified.
+        elapsed_s: seconds of work, from the first frame read to the last output written; loading is not in it.
+        broken: how many frames could not be decoded.
+        dropped: how many frames of a live source came too fast.
+        raw_flips: changes of the raw label from one frame to the next.
+        smoothed_flips: the same of the smoothed label.
+        timeline: the smoothed labels in order.
+    """
+
+    frames: int
+    elapsed_s: float
+    broken: int
+    dropped: int
+    raw_flips: int
+    smoothed_flips: int
+    timeline: tuple[Span, ...]
+
+    @property
+    def fps(self) -> float:
+        """Frames per second, end to end."""
+        return self.frames / self.elapsed_s if self.elapsed_s else 0.0
+
+    @property
+    def video_s(self) -> float:
+        """Seconds of video that were classified."""
+        return self.timeline[-1].end - self.timeline[0].start if self.timeline else 0.0
+
+    @property
+    def seconds_by_label(self) -> dict[str, float]:
+        """Seconds of video under each smoothed label, longest first."""
+        seconds: dict[str, float] = {}
+        for span in self.timeline:
+            seconds[span.label] = seconds.get(span.label, 0.0) + span.end - span.start
+        return dict(sorted(seconds.items(), key=lambda item: -item[1]))
+
+
+@dataclass
+class Tally:
+    """Counts predictions while they come, in memory that grows with label changes only."""
+
+    frames: int = 0
+    raw_flips: int = 0
+    starts: list[tuple[str, float]] = field(default_factory=list)
+    _previous: Prediction | None = None
+    _step: float = 0.0
+
+    def add(self, prediction: Prediction) -> None:
+        """Count one prediction."""
+        previous = self._previous
+        self.frames += 1
+        if previous is not None:
+            self.raw_flips += prediction.raw_label != previous.raw_label
+            self._step = prediction.time - previous.time
+        if previous is None or prediction.label != previous.label:
+            self.starts.append((prediction.label, prediction.time))
+        self._previous = prediction
+
+    def summary(self, elapsed_s: float, broken: int, dropped: int) -> Summary:
+        """Close the last span, one frame after the last prediction, and sum up."""
+        end = self._previous.time + self._step if self._previous else 0.0
+        bounds = [*self.starts, ("", end)]
+        timeline = tuple(Span(label, start, stop) for (label, start), (_, stop) in pairwise(bounds))
+        return Summary(
+            frames=self.frames,
+            elapsed_s=elapsed_s,
+            broken=broken,
+            dropped=dropped,
+            raw_flips=self.raw_flips,
+            smoothed_flips=max(0, len(self.starts) - 1),
+            timeline=timeline,
+        )
