@@ -124,17 +124,15 @@ def run(
 
 def summary_lines(name: str, summary: Summary) -> list[str]:
     """Return what a run amounted to, for reading."""
-
-    def per_minute(kind: str, flips: int) -> str:
-        return f"{kind} {flips} ({60 * flips / summary.video_s if summary.video_s else 0:.0f} a minute)"
-
-    raw, smoothed = summary.raw_flips, summary.smoothed_flips
     longest = list(summary.seconds_by_label.items())[:LABELS_SHOWN]
     others = len(summary.seconds_by_label) - len(longest)
+    flips = ", ".join(
+        f"{kind} {count} ({60 * count / summary.video_s if summary.video_s else 0:.0f} a minute)"
+        for kind, count in (("raw", summary.raw_flips), ("smoothed", summary.smoothed_flips))
+    )
     lines = [
         f"{name}: {summary.frames} frames in {summary.elapsed_s:.2f} s, {summary.fps:.1f} frames per second",
-        f"label flips: raw {raw} ({summary.per_minute(raw):.0f} a minute), "
-        f"smoothed {smoothed} ({summary.per_minute(smoothed):.0f} a minute)",
+        f"label flips: {flips}",
         "time per label: "
         + ", ".join(f"{label} {seconds:.2f} s" for label, seconds in longest)
         + (f", and {others} others" if others else ""),
