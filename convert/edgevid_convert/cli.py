@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
@@ -159,9 +161,15 @@ def check_packages() -> None:
             raise MissingExtraError("edgevid convert", package, "convert")
 
 
-def quiet_unless_debug(terminal: Terminal) -> AbstractContextManager[None]:
-    """Keep what TensorFlow and its converters print from the user, unless --debug asks for it."""
-    return nullcontext() if terminal.debug else captured(1, 2)
+@contextmanager
+def quiet_unless_debug(terminal: Terminal) -> Iterator[None]:
+    """Keep what TensorFlow and its converters print and warn of from the user, unless --debug asks for it."""
+    if terminal.debug:
+        yield
+        return
+    with captured(1, 2), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _remarks(options: ConvertOptions, bundle: Bundle) -> list[str]:

@@ -21,8 +21,9 @@ from edgevid.sinks.base import Sink, check_output
 from edgevid.smoothing import Prediction
 from edgevid.sources.base import Frame
 
-# Constant quality, and a preset that encodes faster than int8 inference on the same core.
-ENCODER_OPTIONS = {"preset": "veryfast", "crf": "23"}
+# Constant quality, and a preset that encodes faster than int8 inference on the same core. No B-frames: a fragmented
+# file cannot say how far they delay its first frame, so that every timestamp would come out late.
+ENCODER_OPTIONS = {"preset": "veryfast", "crf": "23", "bf": "0"}
 # Written in fragments as it goes, so that what was written before a kill can be played.
 CONTAINER_OPTIONS = {".mp4": {"movflags": "hybrid_fragmented"}, ".mov": {"movflags": "hybrid_fragmented"}}
 # Timestamps finer than this overflow some players.
@@ -52,6 +53,7 @@ class VideoSink(Sink):
         self._time_base = max(time_base, FINEST_TIME_BASE)
         self._stream: VideoStream | None = None
         self._last_pts = -1
+        self._failed = False
         options = CONTAINER_OPTIONS.get(path.suffix.lower(), {})
         self._container: OutputContainer | None = self._guard(lambda: av.open(str(path), "w", options=options))
 
@@ -73,7 +75,7 @@ class VideoSink(Sink):
         if container is None:
             return
         try:
-            if self._stream is not None:
+            if self._stream is not None and not self._failed:  # FFmpeg crashes when written to after a failure
                 self._mux(None, container)
         finally:
             self._guard(container.close)
@@ -100,6 +102,7 @@ class VideoSink(Sink):
         try:
             return action()
         except (av.error.FFmpegError, OSError) as error:
+            self._failed = True
             raise SinkError(
                 f"{self._path}: video cannot be written ({error.strerror}); choose another place"
             ) from error

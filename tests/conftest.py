@@ -1,0 +1,188 @@
+"""Real parts for the tests: generated clips, a small trained Keras CNN, and the bundle converted from it."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from av.video.frame import VideoFrame
+
+from edgevid.bundle import Bundle
+from edgevid.cli import main
+from edgevid.preprocess import Image
+
+# BGR; the model below tells them apart.
+COLORS = {"red": (40, 40, 200), "green": (40, 200, 40), "blue": (200, 40, 40), "grey": (128, 128, 128)}
+LABELS = tuple(COLORS)
+SIZE = 32
+
+
+def picture(color: str, height: int = 72, width: int = 96, seed: int = 0) -> Image:
+    """Return a noisy picture of one colour, BGR."""
+    noise = np.random.default_rng(seed).normal(0, 12, (height, width, 3))
+    return np.clip(np.array(COLORS[color]) + noise, 0, 255).astype(np.uint8)
+
+
+def write_clip(
+    path: Path, colors: list[str], rate: Fraction = Fraction(25), height: int = 72, width: int = 96, **options: str
+) -> Path:
+    """Write an H.264 clip with one picture of each colour, in order."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "10", **options})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for index, color in enumerate(colors):
+            frame = VideoFrame.from_ndarray(picture(color, height, width, index), format="bgr24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command line left: its exit status and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The error, which must be one line."""
+        lines = [line for line in self.err.splitlines() if line.startswith("edgevid: ")]
+        assert len(lines) == 1, self.err
+        assert "Traceback" not in self.err
+        return lines[0]
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run the command line in this process, through its front door."""
+
+    def run(*arguments: object) -> Outcome:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as exit_info:
+            main([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        status = exit_info.value.code
+        assert isinstance(status, int)
+        return Outcome(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of 60 frames at 30000/1001 a second: red, then green, then blue, with a blue flicker in the red."""
+    colors = ["red"] * 20 + ["green"] * 20 + ["blue"] * 20
+    colors[8] = "blue"
+    return write_clip(tmp_path_factory.mktemp("clips") / "colors.mp4", colors, Fraction(30000, 1001))
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 12 images, named so that only a natural order is the right one."""
+    import cv2
+
+    folder = tmp_path_factory.mktemp("images")
+    for index in range(12):
+        color = LABELS[index // 3]
+        cv2.imwrite(str(folder / f"img{index}.png"), picture(color, seed=index))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def keras() -> Any:
+    """Keras, imported as the converter does it."""
+    from edgevid_convert.engine import keras as module
+
+    return module
+
+
+@pytest.fixture(scope="session")
+def trained(keras: Any) -> Any:
+    """A small CNN that tells the colours apart, trained here; input (32, 32, 3) of (pixel − 127.5) / 127.5, RGB."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras' own, against NumPy
+        return _trained(keras)
+
+
+def _trained(keras: Any) -> Any:
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((SIZE, SIZE, 3)),
+            layers.Conv2D(8, 3, 2, activation="relu"),
+            layers.DepthwiseConv2D(3, activation="relu"),
+            layers.Conv2D(16, 3, 2, activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(len(LABELS), "softmax"),
+        ]
+    )
+    count = 400
+    truth = np.arange(count) % len(LABELS)
+    pixels = np.stack([picture(LABELS[label], SIZE, SIZE, 1000 + i) for i, label in enumerate(truth)])
+    model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit((pixels[..., ::-1] - 127.5) / 127.5, truth, epochs=6, verbose=0)
+    accuracy = model.evaluate((pixels[..., ::-1] - 127.5) / 127.5, truth, verbose=0)[1]
+    assert accuracy > 0.99
+    return model
+
+
+@pytest.fixture(scope="session")
+def model_file(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained model as a ``.keras`` file."""
+    path = tmp_path_factory.mktemp("model") / "colors.keras"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trained.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def labels_file(model_file: Path) -> Path:
+    """Its labels."""
+    path = model_file.with_suffix(".txt")
+    path.write_text("\n".join(LABELS), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def bundle_path(model_file: Path, labels_file: Path, clip: Path, images: Path) -> Path:
+    """The bundle of that model with every variant, converted once through the command line."""
+    output = model_file.with_suffix(".edgevid")
+    arguments = ["convert", model_file, "-o", output, "--labels", labels_file, "--mean", "127.5", "--std", "127.5"]
+    arguments += ["--calib", clip, images, "--window", "8"]
+    with pytest.raises(SystemExit) as exit_info:
+        main([str(argument) for argument in arguments])
+    assert exit_info.value.code == 0
+    return output
+
+
+@pytest.fixture
+def bundle(bundle_path: Path) -> Bundle:
+    """That bundle, opened."""
+    return Bundle(bundle_path)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Keep every test away from the user's cache folder and environment."""
+    monkeypatch.delenv("EDGEVID_BUNDLE", raising=False)
+    if not request.node.get_closest_marker("sample"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "no-cache"))
+
+
+def read_jsonl(text: str) -> list[dict[str, Any]]:
+    """Return the objects of JSON lines."""
+    return [json.loads(line) for line in text.splitlines()]

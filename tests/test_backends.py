@@ -1,0 +1,151 @@
+"""One contract for every backend, and the choice between them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgevid import BackendError, BundleError, MissingExtraError, UsageError
+from edgevid import backends as backends_module
+from edgevid.backends import BACKENDS, BackendOptions, available_cores, choose_backend, load_backend
+from edgevid.bundle import Bundle
+from edgevid.engine import Engine, EnginePool, share_cores
+from edgevid.manifest import VARIANT_IDS
+from edgevid.sources import open_source
+from tests.conftest import COLORS, LABELS, picture
+
+PAIRS = [
+    (name, variant)
+    for name, entry in BACKENDS.items()
+    for variant in VARIANT_IDS
+    if variant.split("-")[0] in entry.formats
+]
+REAL_PAIRS = [(name, variant) for name, variant in PAIRS if name != "null"]
+
+
+def engine(bundle: Bundle, name: str, variant: str, threads: int = 1) -> Engine:
+    return Engine(bundle, bundle.variant(variant), name, BackendOptions(threads=threads))
+
+
+@pytest.mark.parametrize(("name", "variant"), PAIRS)
+def test_a_backend_answers_with_probabilities(bundle: Bundle, name: str, variant: str) -> None:
+    loaded = engine(bundle, name, variant)
+    probabilities = loaded(picture("red"))
+    assert probabilities.shape == (len(LABELS),)
+    assert probabilities.dtype == np.float32
+    assert probabilities.min() >= 0
+    assert probabilities.sum() == pytest.approx(1, abs=0.02)
+    assert (loaded.backend.name, loaded.backend.device, loaded.backend.threads) == (name, "cpu", 1)
+
+
+@pytest.mark.parametrize(("name", "variant"), PAIRS)
+def test_the_same_input_gives_the_same_answer(bundle: Bundle, name: str, variant: str) -> None:
+    loaded = engine(bundle, name, variant)
+    first = loaded(picture("red")).copy()
+    loaded(picture("blue"))
+    np.testing.assert_array_equal(loaded(picture("red")), first)
+    np.testing.assert_array_equal(engine(bundle, name, variant)(picture("red")), first)
+
+
+@pytest.mark.parametrize(("name", "variant"), REAL_PAIRS)
+def test_every_variant_tells_the_colours_apart(bundle: Bundle, name: str, variant: str) -> None:
+    loaded = engine(bundle, name, variant)
+    for color in COLORS:
+        assert LABELS[loaded(picture(color, seed=77)).argmax()] == color
+
+
+def test_engines_agree_on_float32(bundle: Bundle) -> None:
+    image = picture("green", seed=5)
+    first, second = engine(bundle, "litert", "tflite-fp32"), engine(bundle, "onnxruntime", "onnx-fp32")
+    np.testing.assert_allclose(first(image), second(image), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_closing_twice_is_safe(bundle: Bundle, name: str) -> None:
+    backend = load_backend(name, bundle, bundle.preferred(BACKENDS[name].formats))
+    with backend:
+        pass
+    backend.close()
+
+
+@pytest.mark.parametrize("name", ["litert", "onnxruntime"])
+def test_a_file_that_is_no_model_is_named(bundle: Bundle, tmp_path: Path, name: str) -> None:
+    variant = bundle.preferred(BACKENDS[name].formats)
+    (tmp_path / "bad").write_bytes(b"TFL3 this is no model" * 100)
+    fake = type("Fake", (), {"verified_file": lambda self, variant: tmp_path / "bad", "manifest": bundle.manifest})
+    with pytest.raises(BackendError, match=r"bad: .* cannot load it"):
+        load_backend(name, fake(), variant)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_several_engines_answer_as_one_and_in_order(bundle: Bundle, clip: Path, workers: int) -> None:
+    variant = bundle.variant("tflite-int8")
+    single = engine(bundle, "litert", "tflite-int8")
+    with open_source(clip) as source, EnginePool(bundle, variant, "litert", BackendOptions(threads=1), workers) as pool:
+        answers = [(frame.index, frame.image, probabilities.copy()) for frame, probabilities in pool.map(source)]
+    assert [index for index, _, _ in answers] == list(range(60))
+    for _, image, probabilities in answers:
+        np.testing.assert_array_equal(single(image), probabilities)
+
+
+def test_a_failing_worker_is_heard(bundle: Bundle) -> None:
+    with EnginePool(bundle, bundle.variant("tflite-int8"), "null", BackendOptions(threads=1), 2) as pool:
+        from edgevid import Frame
+
+        frames = [Frame(i, 0.0, picture("red") if i != 5 else np.zeros((3, 3), np.uint8)) for i in range(10)]
+        with pytest.raises(UsageError, match="expected BGR uint8"):
+            list(pool.map(frames))
+
+
+def test_cores_are_shared_out_once() -> None:
+    cores = available_cores()
+    assert share_cores(live=True) == (cores, 1)
+    threads, workers = share_cores(live=False)
+    assert threads * workers <= cores
+    assert share_cores(live=False, threads=cores) == (cores, 1)
+    assert share_cores(live=False, threads=3, workers=2) == (3, 2)
+
+
+def test_auto_takes_the_fastest_variant_that_can_run(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _chosen(bundle) == ("litert", "tflite-int8")
+    assert _chosen(bundle, variant_id="onnx-fp32") == ("onnxruntime", "onnx-fp32")
+    assert _chosen(bundle, "onnxruntime") == ("onnxruntime", "onnx-int8")
+    _uninstall("litert", monkeypatch)
+    assert _chosen(bundle) == ("onnxruntime", "onnx-int8")
+
+
+def test_what_was_asked_for_runs_or_is_an_error(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="backend 'tflte': expected one of auto, litert, onnxruntime"):
+        choose_backend(bundle, "tflte")
+    with pytest.raises(UsageError, match=r"variant 'tflite-int4': .* has tflite-int8"):
+        choose_backend(bundle, variant_id="tflite-int4")
+    with pytest.raises(UsageError, match="backend 'litert' reads tflite, not the variant 'onnx-int8'"):
+        choose_backend(bundle, "litert", "onnx-int8")
+    with pytest.raises(UsageError, match="device 'gpu': backend 'litert' runs on cpu"):
+        load_backend("litert", bundle, bundle.variant("tflite-int8"), BackendOptions(device="gpu"))
+    with pytest.raises(UsageError, match="threads -1"):
+        BackendOptions(threads=-1)
+    _uninstall("onnxruntime", monkeypatch)
+    with pytest.raises(MissingExtraError, match=r'run  pip install "edgevid\[onnx\]"'):
+        choose_backend(bundle, variant_id="onnx-int8")
+    with pytest.raises(MissingExtraError, match=r'run  pip install "edgevid\[onnx\]"'):
+        load_backend("onnxruntime", bundle, bundle.variant("onnx-int8"))
+
+
+def test_a_bundle_without_a_variant_for_the_backend(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="no variant in the format onnx1"):
+        bundle.preferred(frozenset({"onnx1"}))
+
+
+def _chosen(bundle: Bundle, backend: str = "auto", variant_id: str | None = None) -> tuple[str, str]:
+    name, variant = choose_backend(bundle, backend, variant_id)
+    return name, variant.id
+
+
+def _uninstall(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Point a row of the table at a package that nobody has installed."""
+    entry = dataclasses.replace(BACKENDS[name], package="a_package_that_is_not_there")
+    monkeypatch.setitem(backends_module.BACKENDS, name, entry)
