@@ -40,7 +40,7 @@ def keras_loop(model: Any, bundle: Bundle, clip: Path, window: int) -> tuple[flo
     """Return frames per second and the smoothed label of every frame, as the literature's loop finds them."""
     manifest = bundle.manifest
     size = (manifest.input.width, manifest.input.height)
-    mean, std = np.float32(manifest.preprocessing.mean), np.float32(manifest.preprocessing.std)
+    mean, std = (np.array(values, np.float32) for values in (manifest.preprocessing.mean, manifest.preprocessing.std))
     last_answers: deque[Any] = deque(maxlen=window)
     labels = []
     start = time.perf_counter()

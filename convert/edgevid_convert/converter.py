@@ -18,7 +18,7 @@ import numpy.typing as npt
 from edgevid._version import __version__
 from edgevid.backends import choose_backend, load_backend
 from edgevid.bundle import Bundle, sha256_file
-from edgevid.errors import ModelError, UsageError
+from edgevid.errors import BundleError, ModelError, UsageError
 from edgevid.manifest import (
     LABELS_FILE,
     MANIFEST_FILE,
@@ -253,7 +253,12 @@ def _write(manifest: Manifest, folder: Path) -> None:
 @contextmanager
 def _bundle_folder(output: Path, force: bool) -> Iterator[Path]:
     """Yield a temporary folder beside ``output`` that takes its name when the block ends well."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    except OSError as error:
+        raise BundleError(
+            f"{output}: the folder {output.parent.resolve()} cannot be written ({error.strerror}); use --output"
+        ) from error
     try:
         yield folder
         umask = os.umask(0)

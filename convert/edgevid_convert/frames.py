@@ -16,7 +16,7 @@ from edgevid.sources import open_source
 __all__ = ["Clip", "FrameSet", "noise_frames", "sample_frames"]
 
 THUMBNAIL = (32, 32)
-NEAR_DUPLICATE_LEVELS = 2.0  # mean absolute difference of two grey thumbnails, in grey levels
+NEAR_DUPLICATE_LEVELS = 2.0  # mean absolute difference of two thumbnails, in grey levels
 CALIBRATION_SHARE = 3  # every third sampled frame may calibrate; the others judge
 NOISE_FRAMES = 16
 
@@ -75,7 +75,7 @@ def sample_frames(
         if len(pixels) < 2:
             raise UsageError(f"--calib {name}: only {len(pixels)} frame; expected 2 or more, to calibrate and to judge")
         for image in pixels[::CALIBRATION_SHARE]:
-            thumbnail = cv2.resize(image.mean(axis=2, dtype=np.float32), THUMBNAIL, interpolation=cv2.INTER_AREA)
+            thumbnail = cv2.resize(image.astype(np.float32), THUMBNAIL, interpolation=cv2.INTER_AREA)
             if any(np.abs(thumbnail - other).mean() < NEAR_DUPLICATE_LEVELS for other in thumbnails):
                 chosen.near_duplicates += 1
             else:

@@ -98,7 +98,7 @@ class ConvertOptions:
             raise BundleError(f"{self.output}: it exists already; name another with --output, or use --force")
         parent = self.output.parent
         if not parent.is_dir() or not os.access(parent, os.W_OK):
-            raise BundleError(f"{self.output}: nothing can be written to the folder {parent.resolve()}; use --output")
+            raise BundleError(f"{self.output}: the folder {parent.resolve()} cannot be written; use --output")
 
 
 def default_output(model: Path) -> Path:
