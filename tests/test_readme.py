@@ -1,0 +1,68 @@
+"""What the README shows is run as it stands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgevid.cli import COMMANDS
+from edgevid.manifest import VARIANT_IDS
+from tests.conftest import Outcome
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SHELL = [
+    line.partition(" #")[0].partition(" |")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("edgevid ")
+]
+# Those that need a camera, and those that a test of their own covers.
+RUNNABLE = [line for line in SHELL if "--camera" not in line and "demo" not in line]
+
+
+@pytest.fixture(autouse=True)
+def _a_users_folder(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bundle_path: Path,
+    model_file: Path,
+    labels_file: Path,
+    clip: Path,
+) -> None:
+    """The files that the README speaks of, in the current folder."""
+    (tmp_path / "clips").mkdir()
+    for name in ("clip.mp4", "clips/day.mp4", "clips/night.mp4"):
+        shutil.copyfile(clip, tmp_path / name)
+    shutil.copyfile(model_file, tmp_path / "model.keras")
+    shutil.copyfile(labels_file, tmp_path / "labels.txt")
+    shutil.copytree(bundle_path, tmp_path / "model.edgevid")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+def test_the_python_examples_run(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(code, "README.md", "exec"), {})
+    if "print" in code:
+        assert len(capsys.readouterr().out.splitlines()) == 60
+
+
+@pytest.mark.parametrize("line", RUNNABLE)
+def test_the_commands_run(cli: Callable[..., Outcome], line: str) -> None:
+    if "convert" in line:
+        shutil.rmtree("model.edgevid")
+    short = ["--rounds", "1", "--seconds", "0.01"] if "bench" in line else []
+    outcome = cli(*shlex.split(line)[1:], *short)
+    assert outcome.status == 0, outcome.err
+
+
+def test_the_readme_knows_every_command_and_variant() -> None:
+    for name in (*(f"edgevid {command}" for command in COMMANDS), *VARIANT_IDS):
+        assert name in README
+    assert len(RUNNABLE) == 4
+    assert len(PYTHON) == 2
