@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
+from edgevid.arrays import Image
 from edgevid.bundle import Bundle
 from edgevid.cli import main
-from edgevid.preprocess import Image
 
 # BGR; the model below tells them apart.
 COLORS = {"red": (40, 40, 200), "green": (40, 200, 40), "blue": (200, 40, 40), "grey": (128, 128, 128)}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgevid import BackendError, BundleError, MissingExtraError, UsageError
+from edgevid import BackendError, BundleError, Frame, MissingExtraError, SourceError, UsageError
 from edgevid import backends as backends_module
 from edgevid.backends import BACKENDS, BackendOptions, available_cores, choose_backend, load_backend
 from edgevid.bundle import Bundle
@@ -81,20 +84,41 @@ def test_a_file_that_is_no_model_is_named(bundle: Bundle, tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_several_engines_answer_as_one_and_in_order(bundle: Bundle, clip: Path, workers: int) -> None:
-    variant = bundle.variant("tflite-int8")
-    single = engine(bundle, "litert", "tflite-int8")
-    with open_source(clip) as source, EnginePool(bundle, variant, "litert", BackendOptions(threads=1), workers) as pool:
-        answers = [(frame.index, frame.image, probabilities.copy()) for frame, probabilities in pool.map(source)]
+@pytest.mark.parametrize("name", BACKENDS)
+def test_several_engines_answer_as_one_and_in_order(bundle: Bundle, clip: Path, name: str, workers: int) -> None:
+    variant = bundle.preferred(BACKENDS[name].formats)
+    single = engine(bundle, name, variant.id)
+    with open_source(clip) as source, EnginePool(bundle, variant, name, BackendOptions(threads=1), workers) as pool:
+        answers = [(frame.index, frame.image, probabilities) for frame, probabilities in pool.map(source)]
     assert [index for index, _, _ in answers] == list(range(60))
     for _, image, probabilities in answers:
         np.testing.assert_array_equal(single(image), probabilities)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_frames_before_a_failure_of_the_source_are_not_lost(bundle: Bundle, workers: int) -> None:
+    def failing() -> Iterator[Frame]:
+        for index in range(30):
+            yield Frame(index, 0.0, picture("red"))
+        raise SourceError("unplugged")
+
+    seen = []
+    with EnginePool(bundle, bundle.variant("tflite-int8"), "litert", BackendOptions(threads=1), workers) as pool:
+        with pytest.raises(SourceError, match="unplugged"):
+            for frame, _ in pool.map(failing()):
+                seen.append(frame.index)
+    assert seen == list(range(30))
+
+
+def test_loading_in_several_threads_leaves_stderr_alone(bundle: Bundle) -> None:
+    before = os.fstat(2).st_ino
+    with ThreadPoolExecutor(4) as executor:
+        list(executor.map(lambda _: engine(bundle, "litert", "tflite-int8"), range(12)))
+    assert os.fstat(2).st_ino == before
+
+
 def test_a_failing_worker_is_heard(bundle: Bundle) -> None:
     with EnginePool(bundle, bundle.variant("tflite-int8"), "null", BackendOptions(threads=1), 2) as pool:
-        from edgevid import Frame
-
         frames = [Frame(i, 0.0, picture("red") if i != 5 else np.zeros((3, 3), np.uint8)) for i in range(10)]
         with pytest.raises(UsageError, match="expected BGR uint8"):
             list(pool.map(frames))

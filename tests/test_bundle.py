@@ -61,7 +61,18 @@ def test_inspect_shows_it(cli: Callable[..., Outcome], bundle_path: Path) -> Non
         (lambda folder: edit(folder, lambda m: m.update(schema=2)), r"schema 2 is newer than this edgevid reads \(1\)"),
         (lambda folder: edit(folder, lambda m: m["preprocessing"].update(std=[0, 1, 1])), "expected numbers above 0"),
         (lambda folder: edit(folder, lambda m: m["variants"][0].update(file="../x")), "leaves the bundle"),
-        (lambda folder: edit(folder, lambda m: m["variants"][0].update(id="tflite-int4")), "expected tflite-int8"),
+        (
+            lambda folder: edit(folder, lambda m: m["variants"][0].update(id="tflite-int4")),
+            "expected one of tflite-int8",
+        ),
+        (lambda folder: edit(folder, lambda m: m.update(variants=[])), "damaged manifest.*no variants"),
+        (lambda folder: edit(folder, lambda m: m.update(schema=0)), "schema 0: expected 1"),
+        (lambda folder: edit(folder, lambda m: m["smoothing"].update(window=0)), "window 0: expected"),
+        (lambda folder: edit(folder, lambda m: m["input"].update(height=10**9)), "expected 1 to 8192 pixels"),
+        (lambda folder: edit(folder, lambda m: m["input"].update(height=31)), r"input of shape \(1, 32, 32, 3\)"),
+        (lambda folder: edit(folder, lambda m: m["output"].update(classes=5)), r"output of shape \(1, 4\) for 5"),
+        (lambda folder: edit(folder, lambda m: m["preprocessing"].update(mean=[1, 2], std=[1, 2])), "2 channels for 3"),
+        (lambda folder: edit(folder, lambda m: m["variants"][5]["input"].update(scale=0)), "int8 with scale 0"),
         (lambda folder: shutil.rmtree(folder), "no such bundle"),
     ],
 )
@@ -102,6 +113,9 @@ def test_the_bundle_that_is_meant(
     assert find_bundle(None).path == Path("copied.edgevid")
     shutil.copytree(copied, tmp_path / "other.edgevid")
     with pytest.raises(BundleError, match=r"several bundles here .*copied.edgevid, other.edgevid.*EDGEVID_BUNDLE"):
+        find_bundle(None)
+    monkeypatch.setenv("EDGEVID_BUNDLE", "absent.edgevid")
+    with pytest.raises(BundleError, match=r"EDGEVID_BUNDLE: absent.edgevid: no such bundle"):
         find_bundle(None)
     monkeypatch.setenv("EDGEVID_BUNDLE", str(bundle_path))
     assert find_bundle(None).path == bundle_path

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -237,9 +243,12 @@ def _file(name: str, data: bytes) -> Callable[[Path], list[object]]:
         (lambda folder: ["MODEL", "--calib", folder], 1, "no images in it"),
         (lambda folder: ["MODEL", "--calib", write_clip(folder / "1.mp4", ["red"])], 2, "only 1 frame; expected 2 or"),
         (lambda folder: ["MODEL", "--image-size", "16,16"], 2, "--image-size 16,16: the model takes 32,32"),
-        (lambda folder: ["MODEL", "--image-size", "16"], 2, "--image-size: expected height,width"),
+        (lambda folder: ["MODEL", "--image-size", "16"], 2, "--image-size 16: expected height,width"),
         (lambda folder: ["MODEL", "--mean", "1,2"], 2, "--mean: 2 numbers for 3 channel(s)"),
         (lambda folder: ["MODEL", "--mean", "half"], 2, "'half': expected a number"),
+        (lambda folder: ["MODEL", "--mean", "nan"], 2, "'nan': expected a number"),
+        (lambda folder: ["MODEL", "--image-size", "inf,1"], 2, "'inf,1': expected a number"),
+        (lambda folder: ["MODEL", "--formats", ""], 2, "format '': expected one or more of tflite,onnx"),
         (lambda folder: ["MODEL", "--std", "0"], 2, "expected numbers above 0"),
         (lambda folder: ["MODEL", "--window", "0"], 2, "window 0: expected a whole number"),
         (lambda folder: ["MODEL", "-o", folder / "out"], 2, "expected a name ending in .edgevid"),
@@ -269,14 +278,26 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 
 def test_an_existing_bundle_is_kept_unless_forced(cli: Cli, model_file: Path, tmp_path: Path) -> None:
     output = tmp_path / "o.edgevid"
-    output.mkdir()
-    (output / "precious").write_text("x")
+    assert cli("convert", model_file, "-o", output, *FLOAT_ONLY).status == 0
+    made = output.stat().st_ino
     outcome = cli("convert", model_file, "-o", output, *FLOAT_ONLY)
     assert outcome.status == 1
     assert "it exists already; name another with --output, or use --force" in outcome.error
-    assert (output / "precious").exists()
+    assert output.stat().st_ino == made
     assert cli("convert", model_file, "-o", output, *FLOAT_ONLY, "--force").status == 0
+    assert output.stat().st_ino != made
+    assert list(tmp_path.iterdir()) == [output]
     assert sorted(path.name for path in output.iterdir()) == [MANIFEST_FILE, "labels.txt", "tflite-fp32.tflite"]
+
+
+def test_force_replaces_bundles_only(cli: Cli, model_file: Path, tmp_path: Path) -> None:
+    output = tmp_path / "o.edgevid"
+    output.mkdir()
+    (output / "precious").write_text("x")
+    outcome = cli("convert", model_file, "-o", output, *FLOAT_ONLY, "--force")
+    assert outcome.status == 1
+    assert "it exists and is no bundle, so --force keeps it" in outcome.error
+    assert (output / "precious").exists()
 
 
 def test_an_interrupted_conversion_leaves_nothing(
@@ -288,10 +309,80 @@ def test_an_interrupted_conversion_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(converter, "describe_tflite", interrupted)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     outcome = cli("convert", model_file, "-o", tmp_path / "o.edgevid", *FLOAT_ONLY)
     assert outcome.status == 130
     assert outcome.error == "edgevid: interrupted"
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [scratch]
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_conversion_that_is_terminated_leaves_nothing(model_file: Path, clip: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out" / "o.edgevid"
+    output.parent.mkdir()
+    command = [sys.executable, "-m", "edgevid", "convert", str(model_file), "-o", str(output), "--calib", str(clip)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    deadline = time.monotonic() + 60
+    while not list(output.parent.iterdir()) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert err.strip().splitlines()[-1] == "edgevid: terminated"
+    assert list(output.parent.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [output.parent]
+
+
+def test_a_variant_that_cannot_be_expressed_is_left_out_unless_it_was_named(
+    cli: Cli, keras: Any, save: Callable[[Any], Path], tmp_path: Path
+) -> None:
+    """Grouped convolutions: TFLite takes them, tf2onnx does not."""
+    x = keras.Input((16, 16, 3))
+    hidden = keras.layers.Conv2D(8, 3, groups=1)(x)
+    hidden = keras.layers.Conv2D(8, 3, groups=4)(hidden)
+    path = save(keras.Model(x, keras.layers.Dense(3, "softmax")(keras.layers.GlobalAveragePooling2D()(hidden))))
+    outcome = cli("convert", path, "-o", tmp_path / "o.edgevid")
+    assert outcome.status == 0, outcome.err
+    assert "onnx-fp32 was left out: onnx-fp32: tf2onnx cannot express it" in outcome.err
+    content = manifest(tmp_path / "o.edgevid")
+    assert list(content["left_out"]) == ["onnx-fp32"]
+    assert [variant["id"] for variant in content["variants"]] == ["tflite-fp32", "tflite-fp16", "tflite-dynamic-int8"]
+    outcome = cli("convert", path, "-o", tmp_path / "n.edgevid", "--formats", "onnx")
+    assert outcome.status == 1
+    assert "leave it out with --formats or --precision" in outcome.error
+
+
+def test_a_softmax_that_is_not_the_last_layer_is_not_applied_twice(
+    cli: Cli, keras: Any, save: Callable[[Any], Path], tmp_path: Path
+) -> None:
+    layers = keras.layers
+    x = keras.Input((16, 16, 3))
+    head = layers.Dense(3, "softmax")(layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(x)))
+    outcome = cli(
+        "convert", save(keras.Model(x, layers.Rescaling(1.0)(head))), "-o", tmp_path / "o.edgevid", *FLOAT_ONLY
+    )
+    assert outcome.status == 0
+    assert manifest(tmp_path / "o.edgevid")["output"]["activation"] == "softmax"
+
+
+def test_calib_takes_a_folder_of_clips_and_the_model_anywhere(
+    cli: Cli, model_file: Path, clip: Path, tmp_path: Path
+) -> None:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (clips / name).write_bytes(clip.read_bytes())
+    output = tmp_path / "o.edgevid"
+    outcome = cli(
+        "convert", "-o", output, "--formats", "tflite", "--precision", "int8", "--calib", clips, clip, model_file
+    )
+    assert outcome.status == 0, outcome.err
+    calibration = manifest(output)["calibration"]
+    assert calibration["sources"] == ["clips", "colors.mp4"]
+    assert calibration["held_out"] == 120
 
 
 def test_parity_counts_what_it_says() -> None:
@@ -302,7 +393,7 @@ def test_parity_counts_what_it_says() -> None:
     assert parity.confident_agreement == 1.0  # the frame that differs was a toss-up
     assert parity.smoothed_agreement == 0.75
     assert parity.max_abs_error == pytest.approx(0.1)
-    assert parity.kl_divergence > 0
+    assert (parity.kl_divergence or 0) > 0
     same = compare([reference], [reference], [1.0], window=4, data="held-out")
     assert (same.top1_agreement, same.smoothed_agreement, same.max_abs_error) == (1.0, 1.0, 0.0)
     assert same.kl_divergence == pytest.approx(0, abs=1e-6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import itertools
+import os
 import re
 import shutil
 import signal
@@ -45,6 +46,7 @@ def test_a_clip_becomes_predictions_and_annotated_video(
 
 def test_window_1_classifies_every_frame_alone(cli: Cli, bundle_path: Path, clip: Path) -> None:
     outcome = cli("run", bundle_path, "--source", clip, "--window", 1, "--predictions", "-")
+    assert "60 frames" in outcome.err  # the summary, out of the way of the predictions
     for record in read_jsonl(outcome.out):
         assert record["label"] == record["raw_label"]
         assert record["score"] == record["raw_score"]
@@ -94,8 +96,12 @@ def test_the_null_backend_runs_the_whole_path(cli: Cli, bundle_path: Path, clip:
 
 
 def test_quiet_says_nothing(cli: Cli, bundle_path: Path, clip: Path) -> None:
-    outcome = cli("run", bundle_path, "--source", clip, "--quiet")
-    assert (outcome.status, outcome.out, outcome.err) == (0, "", "")
+    outcome = cli("run", bundle_path, "--source", clip, "--quiet", "--predictions", "-")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert len(read_jsonl(outcome.out)) == 60
+    before_the_command = cli("--quiet", "run", bundle_path, "--source", clip)
+    assert before_the_command.err == ""
+    assert "60 frames" in before_the_command.out  # the result
 
 
 def test_broken_frames_are_counted(cli: Cli, bundle_path: Path, tmp_path: Path) -> None:
@@ -115,6 +121,12 @@ def test_broken_frames_are_counted(cli: Cli, bundle_path: Path, tmp_path: Path) 
         (["--source", "absent.mp4"], 1, "absent.mp4: no such file or folder; expected a video"),
         (["--camera", "63"], 1, "camera 63: it cannot be opened; "),
         ([], 2, "give one of --source FILE and --camera N"),
+        (["--camera", "abc"], 2, "camera 'abc': expected a number such as 0"),
+        (["--camera", "CLIP"], 2, "for a file use --source"),
+        (["--camera", "-1"], 2, "camera '-1': expected a number"),
+        (["--camera", "99999999999999"], 2, "camera '99999999999999': expected a number"),
+        (["--source", ""], 2, "source '': expected a video file"),
+        (["--source", "http://host/clip.mp4"], 2, "source 'http://host/clip.mp4': expected a video file"),
         (["--source", "CLIP", "--camera", "0"], 2, "give one of --source FILE and --camera N"),
         (["--source", "CLIP", "--window", "0"], 2, "window '0': expected a whole number of frames"),
         (["--source", "CLIP", "--window", "-3"], 2, "window '-3': expected a whole number of frames"),
@@ -151,6 +163,51 @@ def test_outputs_that_exist_are_kept(cli: Cli, bundle_path: Path, clip: Path, tm
     assert path.read_text() == "precious"
     assert cli("run", bundle_path, "--source", clip, "--predictions", path, "--force").status == 0
     assert len(path.read_text().splitlines()) == 60
+
+
+def test_what_is_read_is_never_written_over(cli: Cli, bundle_path: Path, clip: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.mp4"
+    shutil.copyfile(clip, own)
+    outcome = cli("run", bundle_path, "--source", own, "--save", own, "--force")
+    assert outcome.status == 2
+    assert "it is the source itself" in outcome.error
+    assert own.read_bytes() == clip.read_bytes()
+    outcome = cli(
+        "run", bundle_path, "--source", own, "--save", tmp_path / "o.mp4", "--predictions", tmp_path / "o.mp4"
+    )
+    assert outcome.status == 2
+
+
+@pytest.mark.parametrize("wrong", [["--stride", "0"], ["--max-frames", "0"], ["--predictions", "/absent/x.jsonl"]])
+def test_a_run_that_cannot_begin_replaces_nothing(
+    cli: Cli, bundle_path: Path, clip: Path, tmp_path: Path, wrong: list[str]
+) -> None:
+    for name, option in (("keep.mp4", "--save"), ("keep.jsonl", "--predictions")):
+        (tmp_path / name).write_text("precious")
+        assert cli("run", bundle_path, "--source", clip, option, tmp_path / name, "--force", *wrong).status != 0
+        assert (tmp_path / name).read_text() == "precious"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(bundle_path: Path, clip: Path) -> None:
+    command = f"{sys.executable} -m edgevid run {bundle_path} --source {clip} --predictions - | head -n 2"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert len(read_jsonl(done.stdout)) == 2
+    assert "Broken pipe" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_letters_that_the_locale_lacks_do_not_stop_it(bundle_path: Path, clip: Path) -> None:
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for arguments in (["run", str(bundle_path), "--source", str(clip)], ["inspect", str(bundle_path)]):
+        command = [sys.executable, "-m", "edgevid", *arguments]
+        done = subprocess.run(command, capture_output=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_no_command_at_all_shows_the_help(cli: Cli) -> None:
+    outcome = cli()
+    assert outcome.status == 2
+    assert "Commands:\n" in outcome.err
 
 
 def test_a_clip_named_as_the_bundle_is_explained(cli: Cli, clip: Path) -> None:

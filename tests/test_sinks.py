@@ -159,6 +159,16 @@ def test_video_is_h264_with_the_sources_rate_and_timestamps(tmp_path: Path, sour
     assert times == pytest.approx([index * 1001 / 30000 for index in range(60)], abs=1e-4)
 
 
+@pytest.mark.parametrize("suffix", VIDEO_SUFFIXES)
+def test_video_begins_when_the_source_does(tmp_path: Path, source: Source, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    with open_video(path, source) as sink:
+        for index in range(5):
+            sink.write(Frame(index, 10 + index / 25, frame(index).image), prediction(index))
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).time == pytest.approx(10, abs=0.001)
+
+
 def test_video_takes_odd_and_changing_sizes(tmp_path: Path, source: Source) -> None:
     path = tmp_path / "out.mp4"
     with open_video(path, source) as sink:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -99,7 +100,27 @@ def test_a_clip_broken_in_the_middle_goes_on(tmp_path: Path) -> None:
         frames = list(source)
         assert source.broken > 0
     assert 60 < len(frames) < 120
+    for frame in frames[-10:]:  # the number is that in the source, the broken ones counted
+        assert abs(frame.index - frame.time * 25) <= 2
     assert frames[-1].time > 4.5  # it went on to the end
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_clip_is_shown_as_the_camera_was_held(tmp_path: Path, degrees: int) -> None:
+    import cv2
+
+    path = write_clip(tmp_path / "rotated.mp4", ["red"] * 3, height=64, width=96)
+    data = path.read_bytes()
+    header = data.index(b"tkhd")
+    sine, cosine = {90: (1, 0), 180: (0, -1), 270: (-1, 0)}[degrees]
+    matrix = struct.pack(">9i", *(value << 16 for value in (cosine, sine, 0, -sine, cosine, 0)), 0, 0, 1 << 30)
+    start = header + 4 + 40  # version 0: the matrix follows 40 bytes of other facts
+    path.write_bytes(data[:start] + matrix + data[start + 36 :])
+    expected = cv2.VideoCapture(str(path)).read()[1]
+    with open_source(path) as source:
+        image = next(iter(source)).image
+    assert image.shape == expected.shape == ((64, 96, 3) if degrees == 180 else (96, 64, 3))
+    assert np.abs(image.astype(int) - expected).mean() < 3
 
 
 def test_a_broken_image_is_counted(tmp_path: Path, images: Path) -> None:
@@ -110,6 +131,7 @@ def test_a_broken_image_is_counted(tmp_path: Path, images: Path) -> None:
     with open_source(tmp_path) as source:
         assert len(list(source)) == 3
         assert source.broken == 2
+        assert source.frame_count == 5
 
 
 def _audio_only(folder: Path) -> Path:
@@ -135,6 +157,7 @@ def _with(folder: Path, name: str, data: bytes) -> Path:
         (lambda folder: folder / "absent.mp4", "no such file or folder; expected a video"),
         (lambda folder: _with(folder, "empty.mp4", b""), "the file is empty; expected a video"),
         (lambda folder: _with(folder, "text.mp4", b"not a video at all\n" * 50), "cannot be read as a video"),
+        (lambda folder: _with(folder, "labels.txt", b"cat\ndog\n" * 2000), "it is text; expected a video file"),
         (_audio_only, "no video stream"),
         (lambda folder: folder, "no images in it"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from rich.table import Table
 
 from edgevid.backends import BACKENDS
 from edgevid.bundle import Bundle, find_bundle
-from edgevid.cli.terminal import Terminal, common_options
+from edgevid.cli.terminal import Terminal, common_options, listed
 from edgevid.errors import GateError, MissingExtraError, UsageError
 from edgevid.sinks.base import check_output
 from edgevid_bench.report import Report, row_table
@@ -64,7 +66,7 @@ def bench(
     max_drop: float,
     output: Path | None,
     force: bool,
-) -> None:
+) -> int:
     """Measure frames per second, latency, memory and agreement of every backend and variant on this machine.
 
     Every row is measured in several rounds, in random order and in a process of its own.
@@ -72,7 +74,7 @@ def bench(
     if output:
         check_output(output, force)
     opened = find_bundle(bundle)
-    names = _listed(backends) or [name for name, entry in BACKENDS.items() if entry.automatic and entry.installed]
+    names = listed(backends) or tuple(name for name, entry in BACKENDS.items() if entry.automatic and entry.installed)
     for name in names:
         if name not in BACKENDS:
             raise UsageError(f"backend {name!r}: expected some of {', '.join(BACKENDS)}")
@@ -81,26 +83,38 @@ def bench(
         terminal,
         source=source,
         backends=names,
-        variants=_listed(variants) or list(opened.variant_ids),
+        variants=listed(variants) or opened.variant_ids,
         threads=_counts(threads),
         rounds=rounds,
         seconds=seconds,
         max_frames=max_frames,
         max_drop=max_drop,
     )
+    terminal.result(*report_lines(report))
     if output:
         write_report(report, output)
-    terminal.result(*report_lines(report), *([f"wrote {output}"] if output else []))
+        terminal.result(f"wrote {output}")
     _check_gate(report, asked=bool(backends))
+    return 0 if report.method["complete"] else 128 + signal.SIGINT
+
+
+def check_packages() -> None:
+    """Check that the [bench] extra is installed, importing nothing.
+
+    Raises:
+        MissingExtraError: a package of it is not.
+    """
+    if find_spec("psutil") is None:
+        raise MissingExtraError("edgevid bench", "psutil", "bench")
 
 
 def measure_with_progress(
     bundle: Bundle,
     terminal: Terminal,
     *,
-    backends: list[str],
-    variants: list[str],
-    threads: list[int] | None = None,
+    backends: Sequence[str],
+    variants: Sequence[str],
+    threads: Sequence[int] | None = None,
     **settings: str | float,
 ) -> Report:
     """Measure with a progress bar; ``settings`` are those of BenchOptions.
@@ -108,8 +122,7 @@ def measure_with_progress(
     Raises:
         MissingExtraError: a package of the [bench] extra is not installed.
     """
-    if find_spec("psutil") is None:
-        raise MissingExtraError("edgevid bench", "psutil", "bench")
+    check_packages()
     from edgevid_bench.measure import BenchOptions, candidates, default_threads, run_bench  # psutil comes with it
 
     rows = candidates(bundle, backends, variants, threads or default_threads())
@@ -129,8 +142,9 @@ def report_lines(report: Report) -> list[str | Table]:
     """Return the report for reading."""
     machine, method = report.machine, report.method
     recommendation = report.recommendation
+    incomplete = "" if method["complete"] else ", interrupted"
     return [
-        f"{machine['cpu']}, {machine['cores']} cores, {report.source['name']}, median of {method['rounds']} rounds",
+        f"{machine['cpu']}, {machine['cores']} cores, {report.source['name']}, {method['rounds']} rounds{incomplete}",
         row_table(report.rows),
         f"recommended: {recommendation.sentence}"
         if recommendation
@@ -144,18 +158,16 @@ def write_report(report: Report, path: Path) -> None:
 
 
 def _check_gate(report: Report, asked: bool) -> None:
-    for row in report.rows:
-        if asked and row.status != "ok":
-            raise GateError(f"{row.backend} {row.variant} cannot run: {row.reason}")
-
-
-def _listed(text: str | None) -> list[str]:
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
+    """Fail if a backend that was named cannot run, or if nothing could."""
+    failed = [row for row in report.rows if row.status != "ok"]
+    if failed and (asked or len(failed) == len(report.rows)):
+        row = failed[0]
+        raise GateError(f"{row.backend} {row.variant} cannot run: {row.reason}")
 
 
 def _counts(text: str | None) -> list[int] | None:
     try:
-        counts = [int(name) for name in _listed(text)]
+        counts = [int(name) for name in listed(text)]
     except ValueError:
         counts = [0]
     if any(count < 1 for count in counts):

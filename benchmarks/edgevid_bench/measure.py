@@ -25,7 +25,7 @@ __all__ = ["BenchOptions", "Candidate", "candidates", "run_bench"]
 
 RESAMPLES = 1000
 BLOCK = 20  # neighbouring latencies depend on each other, so they are resampled in blocks of this length
-EVENTS_STAGES = ("decode", "preprocess", "infer", "smooth")  # what a run without annotated video does
+STAGES_WITHOUT_VIDEO = ("decode", "preprocess", "infer", "smooth")
 TIMEOUT_S = 600
 
 # Called with what is measured, how many measurements are done, and how many there are.
@@ -91,18 +91,23 @@ def run_bench(bundle: Bundle, rows: Sequence[Candidate], options: BenchOptions, 
     order = random.Random(options.seed)  # noqa: S311 - an order, not a secret
     measured: dict[Candidate, list[Measured]] = {row: [] for row in rows if BACKENDS[row.backend].installed}
     done, total = 0, options.rounds * len(measured)
-    for round_number in range(options.rounds):
-        for row in order.sample(list(measured), len(measured)):
-            progress(f"{row.backend} {row.variant.id} × {row.threads}", done, total)
-            measured[row].append(_in_own_process(bundle, row, options, stages=round_number == 0))
-            done += 1
-    finished = tuple(_row(row, measured.get(row)) for row in rows)
+    try:
+        for round_number in range(options.rounds):
+            for row in order.sample(list(measured), len(measured)):
+                progress(f"{row.backend} {row.variant.id} × {row.threads}", done, total)
+                measured[row].append(_in_own_process(bundle, row, options, stages=round_number == 0))
+                done += 1
+    except KeyboardInterrupt:  # what was measured is worth keeping
+        if not done:
+            raise
+    finished = tuple(_row(row, measured.get(row)) for row in rows if measured.get(row, [None]))
     return Report(
         machine=machine,
         bundle={"name": bundle.manifest.name, "source_sha256": bundle.manifest.source.sha256},
         source=facts,
         method={
             "rounds": options.rounds,
+            "complete": done == total,
             "seconds_a_round": options.seconds,
             "frames_a_round": options.max_frames,
             "order": f"random within each round, seed {options.seed}",
@@ -148,7 +153,9 @@ def _in_own_process(bundle: Bundle, row: Candidate, options: BenchOptions, stage
 
 def _row(row: Candidate, rounds: Sequence[Measured] | None) -> Row:
     """Return what the rounds of one row amount to."""
-    parity = row.variant.parity if row.variant.parity and row.variant.parity.data == "held-out" else None
+    parity = row.variant.parity
+    if not BACKENDS[row.backend].automatic or (parity and parity.data == "noise"):
+        parity = None  # the null backend runs no variant, and noise says nothing of real frames
     bare = Row(
         backend=row.backend,
         device="",
@@ -180,7 +187,7 @@ def _row(row: Candidate, rounds: Sequence[Measured] | None) -> Row:
         infer_fps=1e3 / p50,
         end_to_end_fps=median(measured.end_to_end_fps for measured in rounds),
         stage_cpu_ms=stages,
-        roofline_fps=available_cores() * 1e3 / sum(stages[stage] for stage in EVENTS_STAGES),
+        roofline_fps=available_cores() * 1e3 / sum(stages[stage] for stage in STAGES_WITHOUT_VIDEO),
         peak_rss_mb=max(measured.peak_rss_mb for measured in rounds),
     )
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import cv2
 import msgspec
 
 from edgevid.classifier import VideoClassifier
@@ -24,6 +23,7 @@ from edgevid.errors import EdgevidError
 from edgevid.pipeline import run_pipeline
 from edgevid.sinks import open_video
 from edgevid.sources import Frame, open_source
+from edgevid.sources.feed import Feed
 from edgevid_bench.machine import peak_rss_mb
 
 __all__ = ["Measured", "Request"]
@@ -61,23 +61,22 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 def measure(request: Request) -> Measured:
     """Load, run the whole clip, then time bare inferences on its frames."""
-    cv2.setNumThreads(1)  # as 'edgevid run' does
     threads, workers = share_cores(live=False, threads=request.threads)
-    with open_source(request.source) as source:
-        frames = list(islice(source, MOST_FRAMES))
     started = time.perf_counter()
     with _classifier(request, threads, workers) as classifier:
         load_ms = 1e3 * (time.perf_counter() - started)
-        first_ms = 1e3 * _seconds(lambda: classifier.classify(frames[0].image))
-        summary = _whole_clip(request, classifier, min(WARM_UP, request.max_frames))
-        summary = _whole_clip(request, classifier, request.max_frames)
-        peak = peak_rss_mb()
+        first_frame = _frames(request, 1)[0].image
+        first_ms = 1e3 * _seconds(lambda: classifier.classify(first_frame))
+        _whole_clip(request, classifier, min(WARM_UP, request.max_frames))
+        end_to_end_fps = _whole_clip(request, classifier, request.max_frames)
+        peak = peak_rss_mb()  # before the frames that only this program holds
+        frames = _frames(request, MOST_FRAMES)
         return Measured(
             device=classifier.backend.device,
             load_ms=load_ms,
             first_inference_ms=first_ms,
             infer_ms=_infer_ms(classifier, frames, request.seconds),
-            end_to_end_fps=summary,
+            end_to_end_fps=end_to_end_fps,
             peak_rss_mb=peak,
             stage_cpu_ms=_stage_cpu_ms(request, frames) if request.stages else {},
         )
@@ -91,8 +90,12 @@ def _classifier(request: Request, threads: int, workers: int) -> VideoClassifier
 
 def _whole_clip(request: Request, classifier: VideoClassifier, max_frames: int) -> float:
     """Return frames per second of a run over the clip, decoding included."""
-    classifier.reset()
-    return run_pipeline(open_source(request.source), classifier, max_frames=max_frames).fps
+    return run_pipeline(Feed(open_source(request.source)), classifier, max_frames=max_frames).fps
+
+
+def _frames(request: Request, count: int) -> list[Frame]:
+    with open_source(request.source) as source:
+        return list(islice(source, count))
 
 
 def _infer_ms(classifier: VideoClassifier, frames: Sequence[Frame], seconds: float) -> list[float]:
@@ -121,7 +124,7 @@ def _stage_cpu_ms(request: Request, frames: Sequence[Frame]) -> dict[str, float]
 
         draw = every(lambda index: annotate(frames[index].image, predictions[index]))
         stages = {
-            "decode": _cpu_ms(lambda: list(islice(open_source(request.source), len(frames)))) / len(frames),
+            "decode": _cpu_ms(lambda: _frames(request, len(frames))) / len(frames),
             "preprocess": every(lambda index: engine.prepare(frames[index].image)),
             "infer": every(lambda _: engine.backend.infer()),
             "smooth": every(lambda index: smoother.update(probabilities, index, 0.0)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import click
 
 from edgevid.bundle import Bundle
 from edgevid.cli.inspect import parity_caption, variant_table
-from edgevid.cli.terminal import Terminal, common_options
+from edgevid.cli.terminal import Terminal, common_options, listed
 from edgevid.errors import MissingExtraError, UsageError
 from edgevid.manifest import Fit, Resize
 from edgevid.quiet import captured
@@ -31,41 +32,40 @@ Examples:
 Formats: {", ".join(FORMATS)}
 Precisions: {", ".join(PRECISIONS)}
 """
+MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 PACKAGES = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime")
 
 
-class Numbers(click.ParamType[tuple[float, ...]]):
-    """Numbers with commas between them."""
-
-    name = "numbers"
-
-    def convert(
-        self, value: str | tuple[float, ...], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        """Return the numbers of ``value``."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(float(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r}: expected a number, or numbers with commas between them", param, ctx)
+def _numbers(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+    """Return numbers with commas between them."""
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = (math.nan,)
+    if not all(map(math.isfinite, numbers)):
+        raise click.BadParameter(f"{text!r}: expected a number, or numbers with commas between them", param=parameter)
+    return numbers
 
 
 class ConvertCommand(click.Command):
     """Takes several values after one ``--calib``, which click's options cannot."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Repeat ``--calib`` before each value that follows it."""
+        """Repeat ``--calib`` before each value that follows it; a Keras file among them is the model."""
         expanded: list[str] = []
-        for index, argument in enumerate(args):
-            in_list = "--calib" in args[:index] and not argument.startswith("-") and self._follows_calib(args, index)
-            expanded += ["--calib", argument] if in_list else [argument]
+        values_of_calib = 0  # how many have been seen, once --calib has
+        after_calib = False
+        for argument in args:
+            if argument.startswith("-"):
+                after_calib, values_of_calib = argument.partition("=")[0] == "--calib", int("=" in argument)
+            elif after_calib and not argument.endswith(MODEL_SUFFIXES):
+                if values_of_calib:
+                    expanded.append("--calib")
+                values_of_calib += 1
+            expanded.append(argument)
         return super().parse_args(ctx, expanded)
-
-    @staticmethod
-    def _follows_calib(args: list[str], index: int) -> bool:
-        options_before = [position for position in range(index) if args[position].startswith("-")]
-        return bool(options_before) and args[options_before[-1]] == "--calib" and options_before[-1] < index - 1
 
 
 @click.command(cls=ConvertCommand, epilog=EPILOG)
@@ -78,11 +78,11 @@ class ConvertCommand(click.Command):
 @click.option("--calib-frames", type=int, default=120, show_default=True, help="Calibrate on at most N frames.")
 @click.option("--formats", metavar="LIST", default=",".join(FORMATS), show_default=True)
 @click.option("--precision", metavar="LIST", default="", help="[default: all that are possible]")
-@click.option("--image-size", metavar="H,W", type=Numbers(), help="For a model that leaves its input size open.")
+@click.option("--image-size", metavar="H,W", callback=_numbers, help="For a model that leaves its input size open.")
 @click.option(
-    "--mean", metavar="M", type=Numbers(), default="0", help="Subtracted from grey levels 0–255.  [default: 0]"
+    "--mean", metavar="M", callback=_numbers, default="0", help="Subtracted from grey levels 0–255.  [default: 0]"
 )
-@click.option("--std", metavar="S", type=Numbers(), default="1", help="Then divided by this.  [default: 1]")
+@click.option("--std", metavar="S", callback=_numbers, default="1", help="Then divided by this.  [default: 1]")
 @click.option("--resize", type=click.Choice(get_args(Resize)), default="bilinear", show_default=True)
 @click.option("--fit", type=click.Choice(get_args(Fit)), default="stretch", show_default=True)
 @click.option("--window", type=int, default=64, show_default=True, help="The bundle's default rolling average.")
@@ -117,8 +117,8 @@ def convert(
         labels=labels,
         calib=calib,
         calib_frames=calib_frames,
-        formats=_names(formats),
-        precisions=_names(precision),
+        formats=listed(formats),
+        precisions=listed(precision),
         image_size=_size(image_size),
         mean=mean,
         std=std,
@@ -178,6 +178,10 @@ def _remarks(options: ConvertOptions, bundle: Bundle) -> list[str]:
         remarks.append(
             "int8 variants were left out, since they must be calibrated on real frames: add --calib VIDEO or FOLDER"
         )
+    for variant_id, reason in bundle.manifest.left_out.items():
+        remarks.append(f"{variant_id} was left out: {reason}")
+    if len(set(bundle.labels)) < len(bundle.labels):
+        remarks.append("some classes have the same label: time and flips count them as one")
     if options.labels is None:
         remarks.append(
             f"labels are class 0 to class {bundle.manifest.output.classes - 1}: give names with --labels FILE"
@@ -189,13 +193,10 @@ def _remarks(options: ConvertOptions, bundle: Bundle) -> list[str]:
     return remarks
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
 def _size(numbers: tuple[float, ...] | None) -> tuple[int, int] | None:
     if numbers is None:
         return None
     if len(numbers) != 2 or any(number < 1 or number != int(number) for number in numbers):
-        raise UsageError("--image-size: expected height,width in whole pixels, such as 224,224")
+        shown = ",".join(f"{number:g}" for number in numbers)
+        raise UsageError(f"--image-size {shown}: expected height,width in whole pixels, such as 224,224")
     return int(numbers[0]), int(numbers[1])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -69,15 +70,15 @@ def convert_model(options: ConvertOptions, progress: Progress = lambda what, don
     labels = _labels(options.labels, model.classes)
     input_spec = _input_spec(model)
     preprocessing = _preprocessing(options, model.channels)
-    as_float = Tensor(shape=(1, model.height, model.width, model.channels), dtype="float32")
-    preprocessor = Preprocessor(input_spec, preprocessing, as_float)
+    preprocessor = _float_preprocessor(input_spec, preprocessing)
     frames = _frames(options, preprocessor, progress)
     with _bundle_folder(options.output, options.force) as folder:
-        variants = _convert_variants(model, options, _tensors(frames.calibration, preprocessor), folder, progress)
+        calibration = _tensors(frames.calibration, preprocessor)
+        variants, left_out = _convert_variants(model, options, calibration, folder, progress)
         (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
         manifest = Manifest(
             name=options.output.stem,
-            made_with={"edgevid": __version__, **{tool: import_module(tool).__version__ for tool in TOOLS}},
+            made_with=_versions(),
             source=SourceModel(file=options.model.name, sha256=_sha256(options.model)),
             input=input_spec,
             preprocessing=preprocessing,
@@ -87,6 +88,7 @@ def convert_model(options: ConvertOptions, progress: Progress = lambda what, don
             labels_sha256=sha256_file(folder / LABELS_FILE),
             calibration=_calibration(options, frames),
             variants=variants,
+            left_out=left_out,
         )
         _write(manifest, folder)
         clips = frames.held_out or noise_frames(model.height, model.width, model.channels)
@@ -100,29 +102,48 @@ def _convert_variants(
     calibration: Sequence[npt.NDArray[np.float32]],
     folder: Path,
     progress: Progress,
-) -> tuple[Variant, ...]:
-    variants = []
+) -> tuple[tuple[Variant, ...], dict[str, str]]:
+    """Return the variants made, and the reason for each that could not be; one asked for by name must be made."""
+    variants, left_out = [], {}
     with tempfile.TemporaryDirectory() as scratch:
-        saved_model, float_onnx = Path(scratch) / "frozen", Path(scratch) / "fp32.onnx"
         for index, variant_id in enumerate(options.variant_ids):
             progress(f"converting to {variant_id}", index, len(options.variant_ids))
-            format_, precision = variant_id.split("-", 1)
-            path = folder / f"{variant_id}.{format_}"
-            if format_ == "tflite":
-                if not saved_model.exists():
-                    model.save_frozen(saved_model)
-                convert_to_tflite(saved_model, precision, calibration, path)
-                tensors = describe_tflite(path)
-            else:
-                if not float_onnx.exists():
-                    convert_to_onnx(model, float_onnx)
-                if precision == "int8":
-                    quantize_onnx(float_onnx, calibration, path)
-                else:
-                    shutil.copyfile(float_onnx, path)
-                tensors = describe_onnx(path)
-            variants.append(_variant(variant_id, path, tensors))
-    return tuple(variants)
+            try:
+                variants.append(_convert_variant(model, variant_id, calibration, folder, Path(scratch)))
+            except ModelError as error:
+                if options.by_name:
+                    raise ModelError(f"{error}; leave it out with --formats or --precision") from error
+                left_out[variant_id] = str(error)
+                for rubble in folder.glob(f"{variant_id}.*"):
+                    rubble.unlink()
+    if not variants:
+        raise ModelError(f"{options.model}: it can be converted to nothing; {next(iter(left_out.values()))}")
+    return tuple(variants), left_out
+
+
+def _convert_variant(
+    model: TracedModel,
+    variant_id: str,
+    calibration: Sequence[npt.NDArray[np.float32]],
+    folder: Path,
+    scratch: Path,
+) -> Variant:
+    """Write one variant into ``folder``; what several variants start from is made once, in ``scratch``."""
+    saved_model, float_onnx = scratch / "frozen", scratch / "fp32.onnx"
+    format_, precision = variant_id.split("-", 1)
+    path = folder / f"{variant_id}.{format_}"
+    if format_ == "tflite":
+        if not saved_model.exists():
+            model.save_frozen(saved_model)
+        convert_to_tflite(saved_model, precision, calibration, path)
+        return _variant(variant_id, path, describe_tflite(path))
+    if not float_onnx.exists():
+        convert_to_onnx(model, float_onnx)
+    if precision == "int8":
+        quantize_onnx(float_onnx, calibration, path)
+    else:
+        shutil.copyfile(float_onnx, path)
+    return _variant(variant_id, path, describe_onnx(path))
 
 
 def _variant(variant_id: str, path: Path, tensors: tuple[Tensor, Tensor, tuple[str, ...]]) -> Variant:
@@ -145,10 +166,9 @@ def _proven(bundle: Bundle, model: TracedModel, clips: Sequence[Clip], progress:
     """Return the manifest with every variant's parity, measured through the runtime's own backends."""
     manifest = bundle.manifest
     spacings = [clip.spacing for clip in clips]
-    data = "held-out" if manifest.calibration else "noise"
+    data: Literal["held-out", "noise"] = "held-out" if manifest.calibration else "noise"
     progress("asking the Keras model", 0, None)
-    as_float = Tensor(shape=(1, model.height, model.width, model.channels), dtype="float32")
-    preprocessor = Preprocessor(manifest.input, manifest.preprocessing, as_float)
+    preprocessor = _float_preprocessor(manifest.input, manifest.preprocessing)
     reference = [
         _probabilities(np.concatenate([model(tensor) for tensor in _tensors(clip.frames, preprocessor)]), model)
         for clip in clips
@@ -157,7 +177,7 @@ def _proven(bundle: Bundle, model: TracedModel, clips: Sequence[Clip], progress:
     for index, variant in enumerate(manifest.variants):
         progress(f"comparing {variant.id} with Keras", index, len(manifest.variants))
         candidate = [_answers(bundle, variant, clip) for clip in clips]
-        parity = compare(reference, candidate, spacings, manifest.smoothing.window, data)  # type: ignore[arg-type]
+        parity = compare(reference, candidate, spacings, manifest.smoothing.window, data, model.activation)
         if not np.isfinite(parity.max_abs_error):
             raise ModelError(
                 f"{variant.id}: it answers with something that is no number; leave it out with --precision"
@@ -182,6 +202,12 @@ def _answers(bundle: Bundle, variant: Variant, clip: Clip) -> Scores:
 
 def _probabilities(answers: Scores, model: TracedModel) -> Scores:
     return softmax(answers) if model.activation == "logits" else answers
+
+
+def _float_preprocessor(spec: InputSpec, preprocessing: Preprocessing) -> Preprocessor:
+    """Return the runtime's preprocessing for the Keras model itself, which takes float32."""
+    tensor = Tensor(shape=(1, spec.height, spec.width, spec.channels), dtype="float32")
+    return Preprocessor(spec, preprocessing, tensor)
 
 
 def _tensors(frames: Sequence[npt.NDArray[np.uint8]], preprocessor: Preprocessor) -> list[npt.NDArray[np.float32]]:
@@ -252,23 +278,34 @@ def _write(manifest: Manifest, folder: Path) -> None:
 
 @contextmanager
 def _bundle_folder(output: Path, force: bool) -> Iterator[Path]:
-    """Yield a temporary folder beside ``output`` that takes its name when the block ends well."""
+    """Yield a folder that takes the name ``output`` when the block ends well; else nothing of it is left."""
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+        scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     except OSError as error:
         raise BundleError(
             f"{output}: the folder {output.parent.resolve()} cannot be written ({error.strerror}); use --output"
         ) from error
     try:
+        folder = scratch / "new"
+        folder.mkdir()
         yield folder
-        umask = os.umask(0)
-        os.umask(umask)
-        folder.chmod(0o777 & ~umask)  # mkdtemp lets nobody else read it
+        old = scratch / "old"
         if output.exists() and force:
-            shutil.rmtree(output)
-        folder.rename(output)
+            output.rename(old)
+        try:
+            folder.rename(output)
+        except BaseException:
+            if old.exists():
+                old.rename(output)
+            raise
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _versions() -> dict[str, str]:
+    """Return the version of edgevid and of each tool that took part."""
+    tools = {tool: str(import_module(tool).__version__) for tool in TOOLS}
+    return {"edgevid": __version__, **tools, "ai-edge-litert": version("ai-edge-litert")}
 
 
 def _sha256(path: Path) -> str:

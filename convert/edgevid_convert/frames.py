@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgevid.arrays import Image
 from edgevid.errors import UsageError
-from edgevid.preprocess import Image, Preprocessor
+from edgevid.preprocess import Preprocessor
 from edgevid.sources import open_source
+from edgevid.sources.images import IMAGE_SUFFIXES
 
 __all__ = ["Clip", "FrameSet", "noise_frames", "sample_frames"]
 
+CLIP_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm"})
 THUMBNAIL = (32, 32)
 NEAR_DUPLICATE_LEVELS = 2.0  # mean absolute difference of two thumbnails, in grey levels
 CALIBRATION_SHARE = 3  # every third sampled frame may calibrate; the others judge
@@ -58,7 +62,7 @@ def sample_frames(
     Held-out frames are all kept, since a user sees them all.
 
     Args:
-        sources: video files and folders of images.
+        sources: video files, folders of images, and folders of videos.
         preprocessor: the runtime's own, so that the model is calibrated on what it will see.
         calibration_frames: how many frames to calibrate on, at most, over all sources.
         on_frame: called with the source's name, the frame's number and the number expected.
@@ -69,8 +73,9 @@ def sample_frames(
     """
     chosen = FrameSet()
     thumbnails: list[npt.NDArray[np.float32]] = []
-    per_source = max(1, calibration_frames // len(sources)) * CALIBRATION_SHARE
-    for name in sources:
+    expanded = [clip for name in sources for clip in _clips_in(name)]
+    per_source = max(1, calibration_frames // len(expanded)) * CALIBRATION_SHARE
+    for name in expanded:
         pixels, stride = _sampled(name, preprocessor, per_source, on_frame)
         if len(pixels) < 2:
             raise UsageError(f"--calib {name}: only {len(pixels)} frame; expected 2 or more, to calibrate and to judge")
@@ -92,6 +97,14 @@ def noise_frames(height: int, width: int, channels: int) -> list[Clip]:
     return [Clip([generator.integers(0, 256, (height, width, channels), np.uint8) for _ in range(NOISE_FRAMES)])]
 
 
+def _clips_in(name: str) -> list[str]:
+    """Return the videos of a folder that holds videos and no images; else ``name`` itself."""
+    folder = Path(name)
+    if not folder.is_dir() or any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.rglob("*")):
+        return [name]
+    return sorted(str(path) for path in folder.iterdir() if path.suffix.lower() in CLIP_SUFFIXES) or [name]
+
+
 def _sampled(
     name: str, preprocessor: Preprocessor, most: int, on_frame: Callable[[str, int, int | None], None]
 ) -> tuple[list[Image], int]:
@@ -102,5 +115,7 @@ def _sampled(
         for frame in source:
             if frame.index % stride == 0:
                 pixels.append(preprocessor.pixels(frame.image))
+            if len(pixels) >= 2 * most:  # longer than it said: thinned out, so that memory stays bounded
+                pixels, stride = pixels[::2], 2 * stride
             on_frame(name, frame.index + 1, source.frame_count)
     return pixels, stride

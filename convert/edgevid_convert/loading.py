@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from edgevid.errors import ModelError, UsageError
+from edgevid.errors import ModelError, UsageError, first_line
 from edgevid.manifest import Activation
 from edgevid_convert.engine import keras, tf
 
@@ -23,6 +23,7 @@ OUTPUT_NAME = "output"
 # What may stand between the last activation and the output.
 TRANSPARENT_OPERATORS = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "NoOp"})
 ACTIVATIONS: dict[str, Activation] = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
+PROBE_SIZES = (0.1, 1.0, 10.0, 100.0)  # of the noise that a model is asked about
 SAVED_MODEL_FILE = "saved_model.pb"
 
 
@@ -56,11 +57,17 @@ class TracedModel:
 
     @cached_property
     def activation(self) -> Activation:
-        """What the last layer makes of its logits, read from the frozen graph."""
+        """What the last layer makes of its logits: read from the frozen graph, else told from a few answers."""
         operator = self.frozen.outputs[0].op
         while operator.type in TRANSPARENT_OPERATORS and operator.inputs:
             operator = operator.inputs[0].op
-        return ACTIVATIONS.get(operator.type, "logits")
+        if operator.type in ACTIVATIONS:
+            return ACTIVATIONS[operator.type]
+        generator = np.random.default_rng(0)
+        shape = (1, self.height, self.width, self.channels)
+        answers = np.concatenate([self(generator.normal(0, size, shape).astype(np.float32)) for size in PROBE_SIZES])
+        sums_to_one = np.abs(answers.sum(axis=1) - 1) < 1e-3
+        return "softmax" if (answers >= 0).all() and sums_to_one.all() else "logits"
 
     def save_frozen(self, folder: Path) -> None:
         """Write the frozen function as a SavedModel whose signature names its input and its output."""
@@ -100,7 +107,7 @@ def load_model(path: Path, image_size: tuple[int, int] | None = None) -> TracedM
         function = classify.get_concrete_function()
     except (ValueError, TypeError, tf.errors.OpError) as error:
         raise ModelError(
-            f"{path}: it does not run on an image of {height}×{width}×{channels}: {_one_line(error)}; try --image-size"
+            f"{path}: it does not run on an image of {height}×{width}×{channels}: {_cause(error)}; try --image-size"
         ) from error
     model = TracedModel(height, width, channels, function, owner)
     _check_output(path, function.structured_outputs[OUTPUT_NAME].shape)
@@ -112,7 +119,11 @@ def _load_keras(path: Path) -> tuple[Callable[[Any], Any], Sequence[int | None],
     try:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:
-        raise ModelError(f"{path}: Keras cannot load it: {_one_line(error)}") from error
+        if "Lambda" in str(error):
+            raise ModelError(
+                f"{path}: it holds a Lambda layer, which is Python code; save the model with a layer of its own instead"
+            ) from error
+        raise ModelError(f"{path}: Keras cannot load it: {first_line(error)}") from error
     inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
     if len(inputs) != 1:
         names = ", ".join(tensor.name for tensor in inputs) or "none stated"
@@ -124,6 +135,8 @@ def _load_keras(path: Path) -> tuple[Callable[[Any], Any], Sequence[int | None],
 
     def call(image: Any) -> Any:
         answer = model(tf.cast(image, dtype), training=False)
+        if isinstance(answer, dict):
+            return next(iter(answer.values()))
         return answer[0] if isinstance(answer, list | tuple) else answer
 
     return call, tuple(inputs[0].shape), model
@@ -135,7 +148,7 @@ def _load_saved_model(path: Path) -> tuple[Callable[[Any], Any], Sequence[int | 
     try:
         owner = tf.saved_model.load(str(path))
     except Exception as error:
-        raise ModelError(f"{path}: TensorFlow cannot load it: {_one_line(error)}") from error
+        raise ModelError(f"{path}: TensorFlow cannot load it: {first_line(error)}") from error
     signatures = dict(owner.signatures)
     name = "serving_default" if "serving_default" in signatures else next(iter(signatures), None)
     if name is None:
@@ -193,5 +206,7 @@ def _shown(shape: Sequence[int | None]) -> str:
     return "(" + ", ".join("?" if size is None else str(size) for size in shape) + ")"
 
 
-def _one_line(error: Exception, most: int = 300) -> str:
-    return " ".join(str(error).split())[:most]
+def _cause(error: Exception) -> str:
+    """Return the last line of what TensorFlow says: before it stands where in Keras' code it happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if not line.startswith(("Arguments", "•"))), "no reason given")[:300]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgevid.bundle import BUNDLE_SUFFIX
 from edgevid.errors import BundleError, ModelError, SourceError, UsageError
-from edgevid.manifest import VARIANT_IDS, Fit, Resize
+from edgevid.manifest import MANIFEST_FILE, VARIANT_IDS, Fit, Resize
 from edgevid.ring import check_window
 from edgevid.sources import SAMPLE_PREFIX
 
@@ -54,7 +54,7 @@ class ConvertOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
-        _check_known("format", self.formats, FORMATS)
+        _check_known("format", self.formats or ("",), FORMATS)
         _check_known("precision", self.precisions, PRECISIONS)
         check_window(self.window)
         if self.calib_frames < 1:
@@ -71,6 +71,11 @@ class ConvertOptions:
                 f"{', '.join(self.precisions)}; there are {', '.join(VARIANT_IDS)}"
             )
         self._check_paths()
+
+    @property
+    def by_name(self) -> bool:
+        """Whether the user named what to make, so that every part of it must be made."""
+        return bool(self.precisions) or self.formats != FORMATS
 
     @property
     def variant_ids(self) -> tuple[str, ...]:
@@ -96,6 +101,8 @@ class ConvertOptions:
             raise UsageError(f"--output {self.output}: expected a name ending in {BUNDLE_SUFFIX}")
         if self.output.exists() and not self.force:
             raise BundleError(f"{self.output}: it exists already; name another with --output, or use --force")
+        if self.output.exists() and not (self.output / MANIFEST_FILE).is_file():
+            raise BundleError(f"{self.output}: it exists and is no bundle, so --force keeps it; use --output")
         parent = self.output.parent
         if not parent.is_dir() or not os.access(parent, os.W_OK):
             raise BundleError(f"{self.output}: the folder {parent.resolve()} cannot be written; use --output")
@@ -103,7 +110,7 @@ class ConvertOptions:
 
 def default_output(model: Path) -> Path:
     """Return the bundle's name for a model when none is given: beside nothing, in the current folder."""
-    return Path(f"{model.stem}{BUNDLE_SUFFIX}")
+    return Path(f"{model.resolve().stem}{BUNDLE_SUFFIX}")
 
 
 def _check_known(kind: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:

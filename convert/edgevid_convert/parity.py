@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edgevid.manifest import Parity
+from edgevid.manifest import Activation, Parity
 from edgevid.ring import RingBuffer
 
 __all__ = ["compare"]
@@ -24,6 +24,7 @@ def compare(
     spacings: Sequence[float],
     window: int,
     data: Literal["held-out", "noise"],
+    activation: Activation = "softmax",
 ) -> Parity:
     """Compare class probabilities, float32 (frames, classes) a clip, with those of the Keras model.
 
@@ -33,6 +34,7 @@ def compare(
         spacings: how many frames of video lie between two of these, one number a clip.
         window: the rolling average's, in frames of video.
         data: what the frames were.
+        activation: the model's; sigmoids are no distribution over the classes, and have no divergence.
     """
     reference_rows, candidate_rows = np.concatenate(reference), np.concatenate(candidate)
     best = reference_rows.argmax(axis=1)
@@ -53,7 +55,7 @@ def compare(
         confident_agreement=float(agrees[confident].mean()) if confident.any() else None,
         smoothed_agreement=float(smoothed_agrees.mean()),
         max_abs_error=float(np.abs(reference_rows - candidate_rows).max()),
-        kl_divergence=_kl_divergence(reference_rows, candidate_rows),
+        kl_divergence=None if activation == "sigmoid" else _kl_divergence(reference_rows, candidate_rows),
     )
 
 
@@ -67,4 +69,4 @@ def _kl_divergence(reference: Scores, candidate: Scores) -> float:
     """Return the mean Kullback-Leibler divergence of the candidate from the reference, in nats."""
     p = np.maximum(reference.astype(np.float64), SMALLEST_PROBABILITY)
     q = np.maximum(candidate.astype(np.float64), SMALLEST_PROBABILITY)
-    return float((p * np.log(p / q)).sum(axis=1).mean())
+    return max(0.0, float((p * np.log(p / q)).sum(axis=1).mean()))  # rounding can take a 0 below 0

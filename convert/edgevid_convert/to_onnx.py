@@ -12,7 +12,7 @@ import tf2onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from edgevid.errors import ModelError
+from edgevid.errors import ModelError, first_line
 from edgevid.manifest import Tensor
 from edgevid_convert.loading import TracedModel
 
@@ -44,7 +44,7 @@ def convert_to_onnx(model: TracedModel, path: Path) -> None:
         onnx.save(proto, str(path))
         quant_pre_process(str(path), str(path), skip_symbolic_shape=True)
     except Exception as error:
-        raise ModelError(f"onnx-fp32: tf2onnx cannot express it: {' '.join(str(error).split())[:300]}") from error
+        raise ModelError(f"onnx-fp32: tf2onnx cannot express it: {first_line(error)}") from error
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc,unused-ignore]
@@ -76,7 +76,7 @@ def quantize_onnx(float_path: Path, calibration: Sequence[npt.NDArray[np.float32
             calibrate_method=CalibrationMethod.MinMax,
         )
     except Exception as error:
-        raise ModelError(f"onnx-int8: ONNX Runtime cannot quantize it: {' '.join(str(error).split())[:300]}") from error
+        raise ModelError(f"onnx-int8: ONNX Runtime cannot quantize it: {first_line(error)}") from error
 
 
 def describe_onnx(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...]]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from edgevid.errors import ModelError
+from edgevid.errors import ModelError, first_line
 from edgevid.manifest import Tensor
 from edgevid_convert.engine import tf
 
@@ -39,14 +39,15 @@ def convert_to_tflite(
         for tensor in calibration:
             yield [tensor]
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
-    SETTINGS[precision](converter)
-    if precision in {"int8", "int8-full"}:
-        converter.representative_dataset = representative_dataset
     try:
-        path.write_bytes(converter.convert())
-    except (RuntimeError, ValueError) as error:  # ConverterError is a plain Exception in some versions
-        raise ModelError(f"tflite-{precision}: {_first_line(error)}") from error
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
+        SETTINGS[precision](converter)
+        if precision in {"int8", "int8-full"}:
+            converter.representative_dataset = representative_dataset
+        content = converter.convert()
+    except Exception as error:
+        raise ModelError(f"tflite-{precision}: TensorFlow cannot express it: {first_line(error)}") from error
+    path.write_bytes(content)
 
 
 def _float16(converter: Any) -> None:
@@ -98,7 +99,3 @@ def _tensor(details: dict[str, Any]) -> Tensor:
         scale=float(scale),
         zero_point=int(zero_point),
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -19,18 +19,19 @@ BUNDLE_SUFFIX = ".edgevid"
 
 
 class Bundle:
-    """A bundle folder, its manifest read and its labels verified.
+    """A bundle folder and its manifest; each file in it is verified when it is first asked for.
 
     Args:
         path: the folder ``NAME.edgevid``.
 
     Raises:
-        BundleError: the folder or its manifest is absent or damaged, of a newer schema, or its labels changed.
+        BundleError: the folder or its manifest is absent, damaged, or of a newer schema.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.manifest = _read_manifest(self.path)
+        self._unchanged: set[str] = set()
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r})"
@@ -39,7 +40,7 @@ class Bundle:
     def labels(self) -> tuple[str, ...]:
         """One label a class, in the order of the model's outputs."""
         data = self._verified(LABELS_FILE, self.manifest.labels_sha256).read_bytes()
-        labels = tuple(data.decode("utf-8").splitlines())
+        labels = tuple(data.decode("utf-8", errors="replace").splitlines())
         if len(labels) != self.manifest.output.classes:
             raise BundleError(
                 f"{self.path / LABELS_FILE}: {len(labels)} labels for {self.manifest.output.classes} classes; "
@@ -85,16 +86,27 @@ class Bundle:
         """
         return self._verified(variant.file, variant.sha256)
 
+    def verify(self) -> None:
+        """Check the SHA-256 of every file of the bundle.
+
+        Raises:
+            BundleError: a file is absent or changed.
+        """
+        _ = self.labels
+        for variant in self.manifest.variants:
+            self.verified_file(variant)
+
     def _verified(self, name: str, expected_sha256: str) -> Path:
         path = self.path / name
         if Path(name).name != name:
             raise BundleError(f"{self.path / MANIFEST_FILE}: file name {name!r} leaves the bundle; convert again")
         if not path.is_file():
             raise BundleError(f"{path}: missing from the bundle; copy the whole folder again")
-        if sha256_file(path) != expected_sha256:
+        if name not in self._unchanged and sha256_file(path) != expected_sha256:
             raise BundleError(
                 f"{path}: its SHA-256 is not the manifest's, so it changed after conversion; copy the bundle again"
             )
+        self._unchanged.add(name)
         return path
 
 
@@ -106,9 +118,13 @@ def find_bundle(path: str | Path | None) -> Bundle:
     Raises:
         BundleError: there is none, there are several, or it cannot be read.
     """
-    named = path or os.environ.get("EDGEVID_BUNDLE")
-    if named:
-        return Bundle(named)
+    if path is not None:
+        return Bundle(path)
+    if from_environment := os.environ.get("EDGEVID_BUNDLE"):
+        try:
+            return Bundle(from_environment)
+        except BundleError as error:
+            raise BundleError(f"EDGEVID_BUNDLE: {error}") from error
     here = sorted(entry for entry in Path().glob(f"*{BUNDLE_SUFFIX}") if entry.is_dir())
     if len(here) > 1:
         names = ", ".join(entry.name for entry in here)

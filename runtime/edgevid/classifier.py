@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgevid.arrays import Image
 from edgevid.backends import Backend, BackendOptions, choose_backend
 from edgevid.bundle import Bundle, find_bundle
 from edgevid.engine import EnginePool
-from edgevid.preprocess import Image
 from edgevid.smoothing import Prediction, Smoother
 from edgevid.sources import Frame, Source, open_camera, open_source
 from edgevid.sources.feed import Feed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from edgevid.preprocess import Image
+from edgevid.arrays import Image
 from edgevid.smoothing import Prediction
 
 __all__ = ["annotate"]

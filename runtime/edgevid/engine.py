@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from edgevid.arrays import Image, Probabilities
 from edgevid.backends import BackendOptions, available_cores, load_backend
 from edgevid.bundle import Bundle
-from edgevid.errors import UsageError
+from edgevid.errors import EdgevidError, UsageError
 from edgevid.manifest import Variant
-from edgevid.postprocess import Postprocessor, Probabilities
-from edgevid.preprocess import Image, Preprocessor
+from edgevid.postprocess import Postprocessor
+from edgevid.preprocess import Preprocessor
 from edgevid.sources.base import Frame
 
 if TYPE_CHECKING:
@@ -65,7 +66,10 @@ class EnginePool:
         self.engines = [Engine(bundle, variant, backend, options) for _ in range(workers)]
 
     def map(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Probabilities]]:
-        """Yield every frame with its class probabilities, in the order of ``frames``."""
+        """Yield every frame with its class probabilities, in the order of ``frames``.
+
+        Where ``frames`` fails, those that came before are yielded first.
+        """
         if len(self.engines) == 1:
             for frame in frames:
                 yield frame, self.engines[0](frame.image)
@@ -82,9 +86,10 @@ class EnginePool:
                 idle.put(engine)
 
         waiting: deque[tuple[Frame, Future[Probabilities]]] = deque()
+        failures: list[EdgevidError] = []
         executor = ThreadPoolExecutor(len(self.engines), thread_name_prefix="edgevid-worker")
         try:
-            for frame in frames:
+            for frame in _until_failure(frames, failures):
                 waiting.append((frame, executor.submit(classify, frame)))
                 if len(waiting) > 2 * len(self.engines):
                     earliest, future = waiting.popleft()
@@ -93,6 +98,8 @@ class EnginePool:
                 yield earliest, future.result()
         finally:
             executor.shutdown(cancel_futures=True)
+        if failures:
+            raise failures[0]
 
     def close(self) -> None:
         """Release the engines; safe to call twice."""
@@ -104,6 +111,14 @@ class EnginePool:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def _until_failure(frames: Iterable[Frame], failures: list[EdgevidError]) -> Iterator[Frame]:
+    """Yield frames until they end or fail; put the failure aside, since frames before it are still under way."""
+    try:
+        yield from frames
+    except EdgevidError as error:
+        failures.append(error)
 
 
 def share_cores(live: bool, threads: int = 0, workers: int = 0) -> tuple[int, int]:

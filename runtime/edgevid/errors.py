@@ -23,6 +23,7 @@ __all__ = [
     "SinkError",
     "SourceError",
     "UsageError",
+    "first_line",
 ]
 
 
@@ -70,3 +71,9 @@ class GateError(EdgevidError):
     """A measured result misses what was asked for."""
 
     exit_status = 3
+
+
+def first_line(error: BaseException, most: int = 300) -> str:
+    """Return what another library's error says, fit for one line: its first line that is not empty, cut to length."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:most] if lines else type(error).__name__

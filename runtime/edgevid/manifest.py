@@ -7,15 +7,17 @@ from typing import Literal
 import msgspec
 
 from edgevid.errors import UsageError
+from edgevid.ring import check_window
 
 SCHEMA = 1
+LARGEST_SIDE = 8192
 MANIFEST_FILE = "edgevid.json"
 LABELS_FILE = "labels.txt"
 
 Format = Literal["tflite", "onnx"]
 Precision = Literal["fp32", "fp16", "dynamic-int8", "int8", "int8-full"]
 ColorOrder = Literal["rgb", "bgr", "grey"]
-Resize = Literal["nearest", "bilinear", "bicubic", "area"]
+Resize = Literal["nearest", "bilinear", "area"]
 Fit = Literal["stretch", "crop", "letterbox"]
 Activation = Literal["softmax", "sigmoid", "logits"]
 
@@ -44,8 +46,8 @@ class InputSpec(Record, frozen=True, kw_only=True):
     color: ColorOrder
 
     def __post_init__(self) -> None:
-        if min(self.height, self.width) < 1:
-            raise UsageError(f"input size {self.height}×{self.width}: expected at least 1×1 pixels")
+        if not (1 <= self.height <= LARGEST_SIDE and 1 <= self.width <= LARGEST_SIDE):
+            raise UsageError(f"input size {self.height}×{self.width}: expected 1 to {LARGEST_SIDE} pixels a side")
         if (self.color == "grey") != (self.channels == 1):
             raise UsageError(f"color order {self.color!r} does not go with {self.channels} channel(s)")
 
@@ -87,6 +89,9 @@ class Smoothing(Record, frozen=True, kw_only=True):
 
     window: int = 64
 
+    def __post_init__(self) -> None:
+        check_window(self.window)
+
 
 class Tensor(Record, frozen=True, kw_only=True):
     """Shape, dtype and quantization of a variant's input or output: real = scale × (value − zero_point)."""
@@ -95,6 +100,10 @@ class Tensor(Record, frozen=True, kw_only=True):
     dtype: Literal["float32", "int8", "uint8"]
     scale: float = 0.0
     zero_point: int = 0
+
+    def __post_init__(self) -> None:
+        if self.quantized and not self.scale > 0:
+            raise UsageError(f"a tensor of {self.dtype} with scale {self.scale}: expected a number above 0")
 
     @property
     def quantized(self) -> bool:
@@ -117,7 +126,7 @@ class Parity(Record, frozen=True, kw_only=True):
     confident_agreement: float | None
     smoothed_agreement: float
     max_abs_error: float
-    kl_divergence: float
+    kl_divergence: float | None
 
 
 class Calibration(Record, frozen=True, kw_only=True):
@@ -144,8 +153,8 @@ class Variant(Record, frozen=True, kw_only=True):
     parity: Parity | None = None
 
     def __post_init__(self) -> None:
-        if self.id != f"{self.format}-{self.precision}":
-            raise UsageError(f"variant id {self.id!r}: expected {self.format}-{self.precision}")
+        if self.id != f"{self.format}-{self.precision}" or self.id not in VARIANT_IDS:
+            raise UsageError(f"variant id {self.id!r}: expected one of {', '.join(VARIANT_IDS)}, as its format says")
 
 
 class SourceModel(Record, frozen=True, kw_only=True):
@@ -156,7 +165,10 @@ class SourceModel(Record, frozen=True, kw_only=True):
 
 
 class Manifest(Record, frozen=True, kw_only=True):
-    """Everything a device needs to know of a converted model (``edgevid.json``)."""
+    """Everything a device needs to know of a converted model (``edgevid.json``).
+
+    ``left_out`` holds the variants that could not be made, each with the reason.
+    """
 
     schema: int = SCHEMA
     name: str
@@ -170,3 +182,20 @@ class Manifest(Record, frozen=True, kw_only=True):
     labels_sha256: str
     calibration: Calibration | None
     variants: tuple[Variant, ...]
+    left_out: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        spec = self.input
+        if self.schema < 1:
+            raise UsageError(f"schema {self.schema}: expected {SCHEMA}")
+        if not self.variants:
+            raise UsageError("no variants")
+        if len(self.preprocessing.mean) != spec.channels:
+            raise UsageError(f"mean and std of {len(self.preprocessing.mean)} channels for {spec.channels}")
+        for variant in self.variants:
+            if variant.input.shape != (1, spec.height, spec.width, spec.channels):
+                raise UsageError(f"{variant.id}: input of shape {variant.input.shape} for an image of {spec}")
+            if variant.output.shape != (1, self.output.classes):
+                raise UsageError(
+                    f"{variant.id}: output of shape {variant.output.shape} for {self.output.classes} classes"
+                )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import islice
+
+import cv2
 
 from edgevid.classifier import VideoClassifier
 from edgevid.errors import UsageError
 from edgevid.sinks import Sink
 from edgevid.smoothing import Prediction
-from edgevid.sources import Source
 from edgevid.sources.feed import Feed
 from edgevid.summary import Summary, Tally
 
@@ -20,26 +19,25 @@ __all__ = ["run_pipeline"]
 
 
 def run_pipeline(
-    source: Source,
+    feed: Feed,
     classifier: VideoClassifier,
     sinks: Sequence[Sink] = (),
     *,
-    stride: int = 1,
     max_frames: int | None = None,
-    stop: threading.Event | None = None,
+    tally: Tally | None = None,
     on_prediction: Callable[[Prediction], None] | None = None,
 ) -> Summary:
-    """Classify a source and write every prediction to every sink.
+    """Classify what a feed hands over, from an empty window on, and write every prediction to every sink.
 
-    The source and the sinks are closed in any case, so that their files are complete.
+    The feed and the sinks are closed in any case, so that their files are complete. OpenCV's own threads are turned
+    off in this process: they would fight the engines for the cores.
 
     Args:
-        source: where frames come from; from a file every frame is taken, from a live source the newest.
+        feed: where frames come from.
         classifier: the model, loaded.
         sinks: where predictions go; wrap slow ones in a BackgroundSink.
-        stride: classify every Nth frame; the others are neither classified nor written.
         max_frames: stop after this many frames.
-        stop: set it from outside to end the run after the current frame.
+        tally: counts the predictions; give one to know them when the run fails.
         on_prediction: called with each prediction, to show progress.
 
     Raises:
@@ -47,18 +45,19 @@ def run_pipeline(
         SinkError: an output cannot be written.
         BackendError: the engine failed.
     """
-    if max_frames is not None and max_frames < 1:
-        raise UsageError(f"max-frames {max_frames}: expected 1 or more")
-    tally = Tally()
-    start = time.perf_counter()
+    cv2.setNumThreads(1)
+    tally = tally or Tally()
     with ExitStack() as stack:
+        stack.enter_context(feed)
         for sink in sinks:
             stack.enter_context(sink)
-        feed = stack.enter_context(Feed(source, stride, stop))
+        if max_frames is not None and max_frames < 1:
+            raise UsageError(f"max-frames {max_frames}: expected 1 or more")
+        classifier.reset()
         for frame, prediction in classifier.classify_frames(islice(feed, max_frames)):
             tally.add(prediction)
             for sink in sinks:
                 sink.write(frame, prediction)
             if on_prediction:
                 on_prediction(prediction)
-    return tally.summary(time.perf_counter() - start, source.broken, feed.dropped)
+    return tally.summary(feed.source.broken, feed.dropped)

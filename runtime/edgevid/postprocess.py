@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgevid.arrays import Probabilities
 from edgevid.manifest import OutputSpec, Tensor
 
-__all__ = ["Postprocessor", "Probabilities"]
-
-Probabilities: TypeAlias = npt.NDArray[np.float32]
+__all__ = ["Postprocessor", "softmax"]
 
 
 class Postprocessor:
@@ -30,7 +29,7 @@ class Postprocessor:
         if self._tensor.quantized:
             # Subtracted in a wide type: int8 − zero point does not fit int8.
             values = (values.astype(np.int32) - self._tensor.zero_point) * np.float32(self._tensor.scale)
-        values = values.astype(np.float32, copy=False)
+        values = np.array(values, np.float32)  # a copy: the backend may write over its own array at any time
         return softmax(values) if self._softmax_missing else values
 
 

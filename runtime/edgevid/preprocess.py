@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgevid.arrays import Image
 from edgevid.errors import UsageError
 from edgevid.manifest import InputSpec, Preprocessing, Tensor
 
-__all__ = ["Image", "Preprocessor"]
+__all__ = ["Preprocessor"]
 
-Image: TypeAlias = npt.NDArray[np.uint8]
-
-# Half-pixel centres, no antialiasing for bilinear: what tf.image.resize and Keras' image loading do.
+# Half-pixel centres and no antialiasing, as tf.image.resize and Keras' image loading do it. OpenCV's bicubic has
+# another kernel than TensorFlow's, so there is none here.
 INTERPOLATION = {
-    "nearest": cv2.INTER_NEAREST,
+    "nearest": cv2.INTER_NEAREST_EXACT,
     "bilinear": cv2.INTER_LINEAR,
-    "bicubic": cv2.INTER_CUBIC,
     "area": cv2.INTER_AREA,
 }
 COLOR_CONVERSION = {"rgb": cv2.COLOR_BGR2RGB, "grey": cv2.COLOR_BGR2GRAY}

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 __all__ = ["captured"]
+
+
+# Descriptors belong to the process: two captures at once would restore each other's.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 @contextmanager
@@ -19,19 +24,23 @@ def captured(*descriptors: int, passing_on: Callable[[bytes], bool] = lambda lin
         descriptors: which ones.
         passing_on: which of the lines are written after all, to the last of the descriptors, when the block ends.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = {descriptor: os.dup(descriptor) for descriptor in descriptors}
-    with tempfile.TemporaryFile() as file:
+    with _ONE_AT_A_TIME, tempfile.TemporaryFile() as file:
+        _flush()
+        saved = {descriptor: os.dup(descriptor) for descriptor in descriptors}
         try:
             for descriptor in descriptors:
                 os.dup2(file.fileno(), descriptor)
             yield
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            _flush()
             for descriptor, copy in saved.items():
                 os.dup2(copy, descriptor)
                 os.close(copy)
             file.seek(0)
             os.write(descriptors[-1], b"".join(line for line in file if passing_on(line)))
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # it is None where the descriptor was closed from the start
+            stream.flush()

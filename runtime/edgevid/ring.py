@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from edgevid.arrays import Probabilities
 from edgevid.errors import UsageError
-from edgevid.postprocess import Probabilities
 
 __all__ = ["MAX_WINDOW", "RingBuffer"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgevid.arrays import Probabilities
 from edgevid.errors import BackendError, UsageError
-from edgevid.postprocess import Probabilities
 from edgevid.ring import RingBuffer
 
 __all__ = ["Prediction", "Smoother"]

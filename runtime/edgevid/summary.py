@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -62,8 +63,9 @@ class Summary:
 
 @dataclass
 class Tally:
-    """Counts predictions while they come, in memory that grows with label changes only."""
+    """Counts predictions from when it is made, in memory that grows with label changes only."""
 
+    started: float = field(default_factory=time.perf_counter)
     frames: int = 0
     raw_flips: int = 0
     starts: list[tuple[str, float]] = field(default_factory=list)
@@ -81,14 +83,14 @@ class Tally:
             self.starts.append((prediction.label, prediction.time))
         self._previous = prediction
 
-    def summary(self, elapsed_s: float, broken: int, dropped: int) -> Summary:
-        """Close the last span, one frame after the last prediction, and sum up."""
+    def summary(self, broken: int, dropped: int) -> Summary:
+        """Close the last span, one frame after the last prediction, and sum up until now."""
         end = self._previous.time + self._step if self._previous else 0.0
         bounds = [*self.starts, ("", end)]
         timeline = tuple(Span(label, start, stop) for (label, start), (_, stop) in pairwise(bounds))
         return Summary(
             frames=self.frames,
-            elapsed_s=elapsed_s,
+            elapsed_s=time.perf_counter() - self.started,
             broken=broken,
             dropped=dropped,
             raw_flips=self.raw_flips,

@@ -10,9 +10,11 @@ from ai_edge_litert.interpreter import Interpreter
 
 from edgevid.backends.base import Backend, BackendOptions
 from edgevid.bundle import Bundle
-from edgevid.errors import BackendError
+from edgevid.errors import BackendError, first_line
 from edgevid.manifest import Variant
 from edgevid.quiet import captured
+
+XNNPACK_NOTE = b"INFO: Created TensorFlow Lite XNNPACK delegate"
 
 
 class LiteRTBackend(Backend):
@@ -26,7 +28,7 @@ class LiteRTBackend(Backend):
         try:
             self._interpreter = _loaded(path, self.threads)
         except (RuntimeError, ValueError) as error:
-            raise BackendError(f"{path}: LiteRT cannot load it: {_first_line(error)}") from error
+            raise BackendError(f"{path}: LiteRT cannot load it: {first_line(error)}") from error
         self._input_index: int = self._interpreter.get_input_details()[0]["index"]
         self._output_index: int = self._interpreter.get_output_details()[0]["index"]
 
@@ -36,18 +38,14 @@ class LiteRTBackend(Backend):
             self._interpreter.set_tensor(self._input_index, self.input)
             self._interpreter.invoke()
         except (RuntimeError, ValueError) as error:
-            raise BackendError(f"LiteRT failed: {_first_line(error)}") from error
+            raise BackendError(f"LiteRT failed: {first_line(error)}") from error
         output: npt.NDArray[Any] = self._interpreter.get_tensor(self._output_index)
         return output
 
 
 def _loaded(path: Path, threads: int) -> Interpreter:
     """Load a model without LiteRT's note on stderr that it works; whatever else came there is passed on."""
-    with captured(2, passing_on=lambda line: not line.startswith(b"INFO: ")):
+    with captured(2, passing_on=lambda line: not line.startswith(XNNPACK_NOTE)):
         interpreter = Interpreter(model_path=str(path), num_threads=threads)
         interpreter.allocate_tensors()
     return interpreter
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

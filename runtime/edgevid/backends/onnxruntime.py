@@ -9,7 +9,7 @@ import onnxruntime as ort
 
 from edgevid.backends.base import Backend, BackendOptions
 from edgevid.bundle import Bundle
-from edgevid.errors import BackendError
+from edgevid.errors import BackendError, first_line
 from edgevid.manifest import Variant
 
 LOG_ERRORS_ONLY = 3
@@ -32,7 +32,7 @@ class OnnxRuntimeBackend(Backend):
         try:
             self._session = ort.InferenceSession(str(path), session_options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise BackendError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+            raise BackendError(f"{path}: ONNX Runtime cannot load it: {first_line(error)}") from error
         self._input_name = self._session.get_inputs()[0].name
         self._output_names = [self._session.get_outputs()[0].name]
 
@@ -41,5 +41,5 @@ class OnnxRuntimeBackend(Backend):
         try:
             outputs: list[npt.NDArray[Any]] = self._session.run(self._output_names, {self._input_name: self.input})
         except Exception as error:
-            raise BackendError(f"ONNX Runtime failed: {error}") from error
+            raise BackendError(f"ONNX Runtime failed: {first_line(error)}") from error
         return outputs[0]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import closing
 from importlib import import_module
+from types import FrameType
 from typing import NoReturn
 
 import click
 
 from edgevid._version import __version__
-from edgevid.cli.terminal import Terminal
+from edgevid.cli.terminal import Terminal, common_options
 from edgevid.errors import EdgevidError
 
 __all__ = ["main"]
@@ -26,8 +29,6 @@ COMMANDS = {
     "demo": ("edgevid.cli.demo", "demo", "Convert, run and bench a real model on a real clip."),
     "inspect": ("edgevid.cli.inspect", "inspect", "Show what is in a bundle."),
 }
-
-INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
@@ -57,18 +58,31 @@ class LazyGroup(click.Group):
     epilog="Start with 'edgevid demo'. Each command has a --help with examples.",
 )
 @click.version_option(__version__, message="edgevid %(version)s")
+@common_options
 def cli() -> None:
     """Put a trained Keras image classifier on an edge device and let it classify video."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit with the status that CONTRIBUTING.md lists."""
+    """Run the command line and exit with the status that the README lists."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # where the locale has no such letter, better an escape than a crash
+            stream.reconfigure(errors="backslashreplace")
     with closing(Terminal()) as terminal:
         status = _status(arguments, terminal)
     sys.exit(status)
 
 
+class Terminated(BaseException):
+    """SIGTERM came; it ends a command as Ctrl-C does, and its temporary files with it."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
 def _status(arguments: Sequence[str] | None, terminal: Terminal) -> int:
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         status = cli.main(
             args=None if arguments is None else list(arguments),
@@ -84,7 +98,12 @@ def _status(arguments: Sequence[str] | None, terminal: Terminal) -> int:
         return _report(error, terminal)
     except KeyboardInterrupt:
         terminal.error("interrupted")
-        return INTERRUPTED
+        return 128 + signal.SIGINT
+    except Terminated:
+        terminal.error("terminated")
+        return 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _report(error: Exception, terminal: Terminal) -> int:
@@ -93,9 +112,12 @@ def _report(error: Exception, terminal: Terminal) -> int:
         case EdgevidError():
             terminal.error(str(error))
             return error.exit_status
-        case click.Abort():
+        case click.Abort():  # click's name for Ctrl-C
             terminal.error("interrupted")
-            return INTERRUPTED
+            return 128 + signal.SIGINT
+        case click.exceptions.NoArgsIsHelpError():
+            terminal.console.print(error.format_message(), markup=False)
+            return error.exit_code
         case click.UsageError():
             command = error.ctx.command_path if error.ctx else "edgevid"
             terminal.error(f"{error.format_message()}  (see '{command} --help')")
@@ -105,7 +127,7 @@ def _report(error: Exception, terminal: Terminal) -> int:
             return error.exit_code
         case BrokenPipeError():  # the reader of our output has gone: nothing is left to say to it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
+            return 128 + signal.SIGPIPE
         case OSError():
             terminal.error(f"{error.filename or 'system'}: {error.strerror or error}")
             return 1

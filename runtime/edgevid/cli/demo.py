@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 
 import click
-import cv2
 
 from edgevid._version import __version__
 from edgevid.bundle import Bundle
@@ -20,6 +20,7 @@ from edgevid.sample import sample_bundle_path
 from edgevid.sinks import open_predictions, open_video
 from edgevid.sinks.background import BackgroundSink
 from edgevid.sources import open_source
+from edgevid.sources.feed import Feed
 from edgevid.summary import Summary
 
 EPILOG = """
@@ -51,12 +52,13 @@ def demo(terminal: Terminal, output: Path, rebuild: bool) -> None:
     The converted model stays in the user's cache folder, where later runs and the other commands find it. Nothing is
     fetched from the network.
     """
+    bench = import_module("edgevid_bench.cli")
+    bench.check_packages()
     output.mkdir(parents=True, exist_ok=True)
     bundle = _cached_bundle(terminal, rebuild)
     video, predictions, report = output / f"{CLIP}.mp4", output / f"{CLIP}.jsonl", output / "report.json"
     summary = _classify(bundle, video, predictions, terminal)
     terminal.result(*summary_lines(f"sample:{CLIP}", summary), *_timeline(summary), "")
-    bench = import_module("edgevid_bench.cli")
     measured = bench.measure_with_progress(
         bundle,
         terminal,
@@ -84,10 +86,11 @@ def _cached_bundle(terminal: Terminal, rebuild: bool) -> Bundle:
     if not rebuild:
         try:
             bundle = Bundle(path)
+            bundle.verify()
             if bundle.manifest.made_with.get("edgevid") == __version__:
                 terminal.message(f"using the sample bundle in {path}")
                 return bundle
-        except BundleError:  # none yet, or one of another version
+        except BundleError:  # none yet, or a damaged one
             pass
     terminal.message("building EfficientNet-Lite0 and converting it: about a minute, once")
     sample: Bundle = import_module("edgevid_convert.sample").convert_sample(path, terminal)
@@ -95,20 +98,22 @@ def _cached_bundle(terminal: Terminal, rebuild: bool) -> Bundle:
 
 
 def _classify(bundle: Bundle, video: Path, predictions: Path, terminal: Terminal) -> Summary:
-    cv2.setNumThreads(1)
     threads, workers = share_cores(live=False)
-    source = open_source(f"sample:{CLIP}")
-    with VideoClassifier(bundle, threads=threads, workers=workers) as classifier, terminal.progress("frames") as bar:
-        task = bar.add_task(CLIP, total=source.frame_count)
+    with ExitStack() as stack:
+        source = open_source(f"sample:{CLIP}")
+        feed = stack.enter_context(Feed(source))
+        classifier = stack.enter_context(VideoClassifier(bundle, threads=threads, workers=workers))
         sinks = [
-            BackgroundSink(open_video(video, source, force=True)),
-            open_predictions(str(predictions), force=True),
+            stack.enter_context(open_predictions(str(predictions), force=True)),
+            stack.enter_context(BackgroundSink(open_video(video, source, force=True))),
         ]
+        progress = stack.enter_context(terminal.progress("frames"))
+        task = progress.add_task(CLIP, total=source.frame_count)
         return run_pipeline(
-            source,
+            feed,
             classifier,
             sinks,
-            on_prediction=lambda prediction: bar.update(task, advance=1, description=prediction.label),
+            on_prediction=lambda prediction: progress.update(task, advance=1, description=prediction.label),
         )
 
 

@@ -29,13 +29,11 @@ Examples:
 def inspect(terminal: Terminal, bundle: Path | None, as_json: bool) -> None:
     """Show what is in a bundle, after checking every file's SHA-256."""
     opened = find_bundle(bundle)
-    labels = opened.labels
-    for variant in opened.manifest.variants:
-        opened.verified_file(variant)
+    opened.verify()
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(opened.manifest), indent=2).decode() + "\n")
         return
-    terminal.result(*_facts(opened, labels), variant_table(opened.manifest.variants))
+    terminal.result(*_facts(opened), variant_table(opened.manifest.variants))
     terminal.result("every file has the SHA-256 of the manifest")
 
 
@@ -58,7 +56,7 @@ def variant_table(variants: tuple[Variant, ...]) -> Table:
             "–" if confident is None else f"{confident:.3f}",
             f"{parity.smoothed_agreement:.3f}",
             f"{parity.max_abs_error:.1e}",
-            f"{parity.kl_divergence:.1e}",
+            "–" if parity.kl_divergence is None else f"{parity.kl_divergence:.1e}",
         )
     return table
 
@@ -72,20 +70,21 @@ def parity_caption(variants: tuple[Variant, ...]) -> str:
     return f"agreement with the Keras model on {parity.frames} {what}, smoothed over {parity.window} frames of video"
 
 
-def _facts(bundle: Bundle, labels: tuple[str, ...]) -> list[str]:
+def _facts(bundle: Bundle) -> list[str]:
     manifest = bundle.manifest
     spec, steps = manifest.input, manifest.preprocessing
     calibration = manifest.calibration
     calibrated = (
         f"{calibration.frames} frames of {', '.join(calibration.sources)}" if calibration else "no (no --calib)"
     )
+    some_labels = ", ".join(bundle.labels[:3])
     return [
         f"bundle       {bundle.path}",
         f"model        {manifest.name}, from {manifest.source.file}",
         f"made with    {', '.join(f'{tool} {version}' for tool, version in manifest.made_with.items())}",
         f"input        {spec.height}×{spec.width}×{spec.channels} {spec.color}, {steps.resize}, {steps.fit}",
         f"normalized   (pixel − {_numbers(steps.mean)}) / {_numbers(steps.std)}",
-        f"output       {len(labels)} classes, {manifest.output.activation}: {', '.join(labels[:3])}, …",
+        f"output       {manifest.output.classes} classes, {manifest.output.activation}: {some_labels}, …",
         f"window       {manifest.smoothing.window} predictions",
         f"calibrated   {calibrated}",
         parity_caption(manifest.variants),

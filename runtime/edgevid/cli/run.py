@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
 import click
-import cv2
 
 from edgevid.backends import BACKENDS
-from edgevid.bundle import Bundle, find_bundle
+from edgevid.bundle import BUNDLE_SUFFIX
 from edgevid.classifier import VideoClassifier
 from edgevid.cli.terminal import Terminal, common_options
 from edgevid.engine import share_cores
@@ -24,7 +23,8 @@ from edgevid.ring import check_window
 from edgevid.sinks import STDOUT, Sink, open_predictions, open_video, open_window
 from edgevid.sinks.background import BackgroundSink
 from edgevid.sources import Source, open_camera, open_source
-from edgevid.summary import Summary
+from edgevid.sources.feed import Feed
+from edgevid.summary import Summary, Tally
 
 EPILOG = """
 \b
@@ -84,14 +84,16 @@ def run(
     Files are classified frame by frame, in order. From a camera the newest frame is taken, and those that
     came too fast are counted.
     """
-    cv2.setNumThreads(1)  # the engines have the cores; OpenCV's own threads would fight them for these
     frames_wanted = None if window is None else check_window(window)
+    signals: list[int] = []
     with ExitStack() as stack:
-        opened = stack.enter_context(_open(source, camera, bundle))
+        stop = stack.enter_context(_stop_on_signals(signals))
+        opened = _open(source, camera, bundle)
+        feed = stack.enter_context(Feed(opened, stride, stop))
         threads, workers = share_cores(opened.live, threads, workers)
         classifier = stack.enter_context(
             VideoClassifier(
-                _bundle(bundle),
+                bundle,
                 window=frames_wanted,
                 backend=backend,
                 variant=variant,
@@ -101,24 +103,28 @@ def run(
                 top_k=top_k,
             )
         )
-        stop, signals = stack.enter_context(_stop_on_signals())
+        outputs = {name: Path(name) for name in (save, predictions) if name and name != STDOUT}
+        _check_outputs(list(outputs.values()), opened)
         sinks = [stack.enter_context(sink) for sink in _sinks(opened, save, predictions, show, force, stop)]
         terminal.message(_what_runs(classifier, workers))
         progress = stack.enter_context(terminal.progress("frames"))
         task = progress.add_task(opened.name, total=_frames_expected(opened, stride, max_frames))
-        summary = run_pipeline(
-            opened,
-            classifier,
-            sinks,
-            stride=stride,
-            max_frames=max_frames,
-            stop=stop,
-            on_prediction=lambda prediction: progress.update(task, advance=1, description=prediction.label),
-        )
-    if predictions != STDOUT:
-        terminal.result(
-            *summary_lines(opened.name, summary), *(f"wrote {name}" for name in (save, predictions) if name)
-        )
+        tell = terminal.message_lines if predictions == STDOUT else terminal.result
+        tally = Tally()
+        try:
+            run_pipeline(
+                feed,
+                classifier,
+                sinks,
+                max_frames=max_frames,
+                tally=tally,
+                on_prediction=lambda prediction: progress.update(task, advance=1, description=prediction.label),
+            )
+        finally:
+            progress.stop()
+            if tally.frames:  # also of a run that failed: what was done is done
+                tell(*summary_lines(opened.name, tally.summary(opened.broken, feed.dropped)))
+                tell(*(f"wrote {name}" for name in outputs))
     return 128 + signals[0] if signals else 0
 
 
@@ -146,16 +152,21 @@ def summary_lines(name: str, summary: Summary) -> list[str]:
 
 def _open(source: str | None, camera: str | None, bundle: Path | None) -> Source:
     if (source is None) == (camera is None):
-        hint = f"; {bundle} was read as BUNDLE" if bundle and bundle.is_file() else ""
+        hint = f"; {bundle} was read as BUNDLE" if bundle and bundle.suffix != BUNDLE_SUFFIX else ""
         raise UsageError(f"give one of --source FILE and --camera N{hint}")
     if source is not None:
         return open_source(source)
     assert camera is not None
-    return open_camera(int(camera) if camera.isdecimal() else camera)
+    return open_camera(camera)
 
 
-def _bundle(path: Path | None) -> Bundle:
-    return find_bundle(path)
+def _check_outputs(outputs: Sequence[Path], source: Source) -> None:
+    """Refuse to write over what is read, or one output over the other, whatever --force says."""
+    if len(set(outputs)) < len(outputs):
+        raise UsageError(f"{outputs[0]}: --save and --predictions name the same file; name two")
+    for output in outputs:
+        if output.exists() and any(output.samefile(file) for file in source.files):
+            raise UsageError(f"{output}: it is the source itself, and would be lost; name another file")
 
 
 def _sinks(
@@ -188,10 +199,9 @@ def _frames_expected(source: Source, stride: int, max_frames: int | None) -> int
 
 
 @contextmanager
-def _stop_on_signals() -> Iterator[tuple[threading.Event, list[int]]]:
+def _stop_on_signals(received: list[int]) -> Iterator[threading.Event]:
     """Turn the first Ctrl-C or SIGTERM into a stop after the current frame; a second one ends at once."""
     stop = threading.Event()
-    received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         received.append(number)
@@ -201,7 +211,7 @@ def _stop_on_signals() -> Iterator[tuple[threading.Event, list[int]]]:
 
     handlers = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield stop, received
+        yield stop
     finally:
         for handled, previous in handlers.items():
             signal.signal(handled, previous)

@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-__all__ = ["Terminal", "common_options"]
+__all__ = ["Terminal", "common_options", "listed"]
 
 FILE_WIDTH = 160  # of tables, where no terminal sets the width
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -30,7 +30,12 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def _stderr() -> Console:
     # A descriptor of its own: convert captures descriptor 2 to keep TensorFlow's noise from the user.
-    return Console(file=os.fdopen(os.dup(2), "w"), highlight=False, soft_wrap=True)
+    try:
+        descriptor = os.dup(2)
+    except OSError:  # closed from the start
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+    file = os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace")
+    return Console(file=file, highlight=False, soft_wrap=True, emoji=False)
 
 
 @dataclass
@@ -55,13 +60,17 @@ class Terminal:
         if not self.quiet:
             self.console.print(text, markup=False)
 
+    def message_lines(self, *lines: str) -> None:
+        """Write lines of interest, unless --quiet."""
+        for line in lines:
+            self.message(line)
+
     def result(self, *lines: str | Table) -> None:
-        """Write lines and tables to stdout, unless --quiet."""
-        if not self.quiet:
-            width = None if sys.stdout.isatty() else FILE_WIDTH
-            console = Console(file=sys.stdout, highlight=False, soft_wrap=True, width=width)
-            for line in lines:
-                console.print(line, markup=False)
+        """Write lines and tables to stdout."""
+        width = None if sys.stdout.isatty() else FILE_WIDTH
+        console = Console(file=sys.stdout, highlight=False, soft_wrap=True, width=width, emoji=False)
+        for line in lines:
+            console.print(line, markup=False)
 
     @contextmanager
     def progress(self, unit: str = "") -> Iterator[Progress]:
@@ -84,13 +93,20 @@ def common_options(command: Command) -> Command:
     """Add --quiet and --debug, which every command has."""
 
     def remember(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-        setattr(context.ensure_object(Terminal), str(parameter.name), value)
+        if value:  # given before the command or after it
+            setattr(context.ensure_object(Terminal), str(parameter.name), True)
 
     for name, text in (
         ("--debug", "Show the traceback of an error and what the engines print."),
-        ("--quiet", "Show errors only."),
+        ("--quiet", "No messages and no progress: results and errors only."),
     ):
         command = click.option(name, is_flag=True, expose_value=False, is_eager=True, callback=remember, help=text)(
             command
         )
     return command
+
+
+def listed(text: str | None) -> tuple[str, ...]:
+    """Return names with commas between them, each once."""
+    names = (name.strip() for name in (text or "").split(","))
+    return tuple(dict.fromkeys(name for name in names if name))

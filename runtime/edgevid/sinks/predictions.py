@@ -19,48 +19,52 @@ from edgevid.sources.base import Frame
 class TextSink(Sink):
     """A text file, or stdout, that gets one line a frame and is flushed at each.
 
+    The file is created with the first frame, so that a run that fails before it replaces nothing.
+
     Args:
         path: the file to create; None for stdout.
         force: replace the file if it exists.
 
     Raises:
-        SinkError: the file exists and ``force`` is false, or it cannot be created.
+        SinkError: the file exists and ``force`` is false, or its folder is absent.
     """
 
     def __init__(self, path: Path | None, force: bool = False) -> None:
-        self._name = str(path or "stdout")
-        self._owned = path is not None
-        self._file: TextIO = sys.stdout
+        self._path = path
+        self._file: TextIO | None = None
         if path is not None:
             check_output(path, force)
-            try:
-                self._file = path.open("w", encoding="utf-8", newline="", buffering=1)
-            except OSError as error:
-                raise self._failed(error) from error
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Write the prediction as one line."""
         try:
+            self._file = self._file or self._opened()
             self._write_record(self._file, prediction.to_dict())
-            if not self._owned:
-                self._file.flush()
+            self._file.flush()
+        except BrokenPipeError:  # the reader of stdout has seen enough: no failure of ours
+            raise
         except OSError as error:
             raise self._failed(error) from error
 
     def close(self) -> None:
         """Close the file; stdout stays open."""
-        if self._owned and not self._file.closed:
+        file, self._file = self._file, None
+        if file is not None and self._path is not None:
             try:
-                self._file.close()
+                file.close()
             except OSError as error:
                 raise self._failed(error) from error
+
+    def _opened(self) -> TextIO:
+        return self._path.open("w", encoding="utf-8", newline="") if self._path else sys.stdout
 
     @abstractmethod
     def _write_record(self, file: TextIO, record: dict[str, Any]) -> None:
         """Write one record as one line."""
 
     def _failed(self, error: OSError) -> SinkError:
-        return SinkError(f"{self._name}: predictions cannot be written ({error.strerror}); choose another place")
+        name = self._path or "stdout"
+        return SinkError(f"{name}: predictions cannot be written ({error.strerror}); choose another place")
 
 
 class JsonLinesSink(TextSink):

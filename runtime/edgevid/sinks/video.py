@@ -14,9 +14,9 @@ from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from edgevid.arrays import Image
 from edgevid.draw import annotate
 from edgevid.errors import SinkError
-from edgevid.preprocess import Image
 from edgevid.sinks.base import Sink, check_output
 from edgevid.smoothing import Prediction
 from edgevid.sources.base import Frame
@@ -24,8 +24,10 @@ from edgevid.sources.base import Frame
 # Constant quality, and a preset that encodes faster than int8 inference on the same core. No B-frames: a fragmented
 # file cannot say how far they delay its first frame, so that every timestamp would come out late.
 ENCODER_OPTIONS = {"preset": "veryfast", "crf": "23", "bf": "0"}
-# Written in fragments as it goes, so that what was written before a kill can be played.
-CONTAINER_OPTIONS = {".mp4": {"movflags": "hybrid_fragmented"}, ".mov": {"movflags": "hybrid_fragmented"}}
+# Written in fragments as it goes, so that what was written before a kill can be played; its header waits for the
+# first fragment, to know at what time the video begins.
+MP4_OPTIONS = {"movflags": "hybrid_fragmented+delay_moov"}
+CONTAINER_OPTIONS = {".mp4": MP4_OPTIONS, ".mov": MP4_OPTIONS}
 # Timestamps finer than this overflow some players.
 FINEST_TIME_BASE = Fraction(1, 90_000)
 T = TypeVar("T")
@@ -34,7 +36,8 @@ T = TypeVar("T")
 class VideoSink(Sink):
     """Writes each frame with its label drawn on it.
 
-    The first frame sets the size; frames of another size are fitted into it.
+    The file is created with the first frame, so that a run that fails before it replaces nothing. That frame sets
+    the size; frames of another size are fitted into it.
 
     Args:
         path: the file to create; its suffix chooses the container.
@@ -43,7 +46,7 @@ class VideoSink(Sink):
         force: replace the file if it exists.
 
     Raises:
-        SinkError: the file exists and ``force`` is false, or it cannot be created.
+        SinkError: the file exists and ``force`` is false, or its folder is absent.
     """
 
     def __init__(self, path: Path, rate: Fraction, time_base: Fraction, force: bool = False) -> None:
@@ -51,52 +54,47 @@ class VideoSink(Sink):
         self._path = path
         self._rate = rate
         self._time_base = max(time_base, FINEST_TIME_BASE)
-        self._stream: VideoStream | None = None
+        self._output: tuple[OutputContainer, VideoStream] | None = None
         self._last_pts = -1
         self._failed = False
-        options = CONTAINER_OPTIONS.get(path.suffix.lower(), {})
-        self._container: OutputContainer | None = self._guard(lambda: av.open(str(path), "w", options=options))
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Draw the label and encode the frame."""
-        assert self._container is not None
-        stream = self._stream or self._add_stream(frame.image)
+        if self._output is None:
+            self._output = self._guard(lambda: self._opened(frame.image))
+        stream = self._output[1]
         image = _fitted(frame.image, stream.width, stream.height)
         picture = VideoFrame.from_ndarray(annotate(image, prediction), format="bgr24")
         # Two frames with one timestamp, or a step back, would make the file invalid.
         self._last_pts = max(round(frame.time / self._time_base), self._last_pts + 1)
         picture.pts = self._last_pts
         picture.time_base = self._time_base
-        self._mux(picture)
+        self._mux(*self._output, picture)
 
     def close(self) -> None:
-        """Encode what is pending and complete the file; a file without a frame is removed."""
-        container, self._container = self._container, None
-        if container is None:
+        """Encode what is pending and complete the file."""
+        output, self._output = self._output, None
+        if output is None:
             return
+        container, stream = output
         try:
-            if self._stream is not None and not self._failed:  # FFmpeg crashes when written to after a failure
-                self._mux(None, container)
+            if not self._failed:  # FFmpeg crashes when written to after a failure
+                self._mux(container, stream, None)
         finally:
             self._guard(container.close)
-            if self._stream is None:
-                self._path.unlink(missing_ok=True)
 
-    def _add_stream(self, image: Image) -> VideoStream:
-        assert self._container is not None
+    def _opened(self, image: Image) -> tuple[OutputContainer, VideoStream]:
+        options = CONTAINER_OPTIONS.get(self._path.suffix.lower(), {})
+        container = av.open(str(self._path), "w", options=options)
         height, width = image.shape[:2]
-        stream = self._container.add_stream("libx264", rate=self._rate, options=ENCODER_OPTIONS)
+        stream = container.add_stream("libx264", rate=self._rate, options=ENCODER_OPTIONS)
         stream.width, stream.height = width + width % 2, height + height % 2  # yuv420p has no odd sizes
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = self._time_base
-        self._stream = stream
-        return stream
+        return container, stream
 
-    def _mux(self, picture: VideoFrame | None, container: OutputContainer | None = None) -> None:
-        target, stream = container or self._container, self._stream
-        assert target is not None
-        assert stream is not None
-        self._guard(lambda: target.mux(stream.encode(picture)))
+    def _mux(self, container: OutputContainer, stream: VideoStream, picture: VideoFrame | None) -> None:
+        self._guard(lambda: container.mux(stream.encode(picture)))
 
     def _guard(self, action: Callable[[], T]) -> T:
         try:
@@ -115,7 +113,9 @@ def _fitted(image: Image, width: int, height: int) -> Image:
     scale = min(width / image.shape[1], height / image.shape[0])
     if image.shape[1] not in (width, width - 1) or image.shape[0] not in (height, height - 1):
         image = cv2.resize(
-            image, (round(image.shape[1] * scale), round(image.shape[0] * scale)), interpolation=cv2.INTER_AREA
+            image,
+            (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))),
+            interpolation=cv2.INTER_AREA,
         ).astype(np.uint8, copy=False)
     bottom, right = height - image.shape[0], width - image.shape[1]
     border = cv2.BORDER_REPLICATE if max(bottom, right) <= 1 else cv2.BORDER_CONSTANT

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from edgevid.errors import SourceError
+from edgevid.errors import SourceError, UsageError
 from edgevid.sample import sample_clip
 from edgevid.sources.base import Frame, Source
 
 __all__ = ["Frame", "Source", "open_camera", "open_source"]
 
+LARGEST_CAMERA = 9999
 SAMPLE_PREFIX = "sample:"
 
 # kind: (module, class); a module is imported when its kind is opened, never before.
@@ -26,10 +27,13 @@ def open_source(name: str | Path) -> Source:
     """Open a video file, a folder of images, or a sample clip such as ``sample:bikes``.
 
     Raises:
+        UsageError: the name is empty or a URL.
         SourceError: there is no such file or folder, or it holds no frames.
         MissingExtraError: a sample clip was named and the [sample] extra is not installed.
     """
     text = str(name)
+    if not text or "://" in text:
+        raise UsageError(f"source {text!r}: expected a video file or a folder of images; URLs are not read yet")
     path = sample_clip(text.removeprefix(SAMPLE_PREFIX)) if text.startswith(SAMPLE_PREFIX) else Path(name)
     if not path.exists():
         raise SourceError(f"{path}: no such file or folder; expected a video file or a folder of images")
@@ -40,9 +44,15 @@ def open_camera(device: int | str) -> Source:
     """Open the camera of that number, or at that device path.
 
     Raises:
+        UsageError: it is no camera's number or path.
         SourceError: it is not there or delivers no frames.
     """
-    return _source_class("camera")(device)
+    text = str(device)
+    if not (int(text) <= LARGEST_CAMERA if text.isdecimal() else Path(text).is_char_device()):
+        raise UsageError(
+            f"camera {device!r}: expected a number such as 0, or a device such as /dev/video0; for a file use --source"
+        )
+    return _source_class("camera")(int(text) if text.isdecimal() else text)
 
 
 def _source_class(kind: str) -> Callable[[object], Source]:

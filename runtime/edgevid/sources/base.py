@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgevid.preprocess import Image
+from edgevid.arrays import Image
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -40,6 +41,7 @@ class Source(ABC):
         rate: frames per second, as the source states it.
         time_base: the unit of its timestamps, in seconds.
         frame_count: how many frames it will yield, as far as it knows; None if it does not.
+        files: the files that it reads, which nothing must write over.
         broken: how many frames could not be decoded so far.
     """
 
@@ -48,6 +50,7 @@ class Source(ABC):
     rate: Fraction
     time_base: Fraction
     frame_count: int | None = None
+    files: Sequence[Path] = ()
     broken: int = 0
 
     @abstractmethod

@@ -22,7 +22,7 @@ class Feed:
     frame: one that was not taken in time is dropped and counted.
 
     Args:
-        source: closed when the feed is.
+        source: the feed's from now on, and closed with it.
         stride: hand over every Nth frame only.
         stop: set from outside (by a signal, say) to end the feed after the current frame.
 
@@ -32,6 +32,7 @@ class Feed:
 
     def __init__(self, source: Source, stride: int = 1, stop: threading.Event | None = None) -> None:
         if stride < 1:
+            source.close()
             raise UsageError(f"stride {stride}: expected 1 or more")
         self.source = source
         self.dropped = 0
@@ -45,10 +46,10 @@ class Feed:
         self._failure: BaseException | None = None
         # A daemon: a camera driver that never returns must not keep the process alive.
         self._thread = threading.Thread(target=self._read, name="edgevid-source", daemon=True)
-        self._thread.start()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield frames until the source ends or the stop is set; errors of the source are raised here."""
+        """Start reading, and yield frames until the source ends or the stop is set; its errors are raised here."""
+        self._thread.start()
         while True:
             with self._changed:
                 while not self._waiting and not self._ended and not self._stop.is_set():
@@ -68,7 +69,8 @@ class Feed:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join(timeout=1)
+        if self._thread.ident is not None:
+            self._thread.join(timeout=1)
         if not self._thread.is_alive():  # else the driver hangs in it, and closing it as well would hang us
             self.source.close()
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edgevid.arrays import Image
 from edgevid.errors import SourceError
-from edgevid.preprocess import Image
 from edgevid.sources.base import Frame, Source
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -32,23 +32,21 @@ class ImageFolderSource(Source):
     def __init__(self, folder: str | Path) -> None:
         self.name = str(folder)
         files = (path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-        self._files = sorted(files, key=_natural_order)
-        if not self._files:
+        self.files = sorted(files, key=_natural_order)
+        if not self.files:
             raise SourceError(f"{folder}: no images in it; expected files such as .jpg or .png")
-        self.frame_count = len(self._files)
+        self.frame_count = len(self.files)
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the images that can be decoded; raises SourceError if there is none."""
-        index = 0
-        for path in self._files:
+        for index, path in enumerate(self.files):
             image = _read(path)
             if image is None:
                 self.broken += 1
-                continue
-            yield Frame(index, float(index / self.rate), image)
-            index += 1
-        if index == 0:
-            raise SourceError(f"{self.name}: none of its {len(self._files)} images can be decoded")
+            else:
+                yield Frame(index, float(index / self.rate), image)
+        if self.broken == len(self.files):
+            raise SourceError(f"{self.name}: none of its {len(self.files)} images can be decoded")
 
     def close(self) -> None:
         """Do nothing: every file is closed once it is read."""
@@ -58,9 +56,9 @@ def _read(path: Path) -> Image | None:
     """Return the image as BGR, or None if it cannot be decoded."""
     try:
         data = np.fromfile(path, np.uint8)
-    except OSError:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except (OSError, cv2.error):  # OpenCV raises at absurd sizes, and returns None at anything else
         return None
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     return None if image is None else image.astype(np.uint8, copy=False)
 
 

@@ -14,11 +14,14 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
+from edgevid.arrays import Image
 from edgevid.errors import SourceError
-from edgevid.preprocess import Image
 from edgevid.sources.base import Frame, Source
 
+EXPECTED = "a video file such as MP4, MKV or AVI"
 DEFAULT_RATE = Fraction(25)
+# FFmpeg draws text files as pictures of a terminal; nobody means that.
+TEXT_CODECS = frozenset({"ansi", "bintext", "idf", "xbin"})
 
 
 class VideoSource(Source):
@@ -33,23 +36,29 @@ class VideoSource(Source):
 
     def __init__(self, path: str | Path) -> None:
         self.name = str(path)
+        self.files = [Path(path)]
         self._container = _open(Path(path))
         self._converter = VideoReformatter()
         if not self._container.streams.video:
             self._container.close()
-            raise SourceError(f"{path}: it has no video stream; expected a video file")
+            raise SourceError(f"{path}: it has no video stream; expected {EXPECTED}")
         self._stream = self._container.streams.video[0]
+        if self._stream.codec_context.name in TEXT_CODECS:
+            self._container.close()
+            raise SourceError(f"{path}: it is text; expected {EXPECTED}")
         self.rate = self._stream.average_rate or self._stream.guessed_rate or DEFAULT_RATE
         self.time_base = self._stream.time_base or 1 / self.rate
         self.frame_count = self._stream.frames or self._estimated_frames()
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames that can be decoded; raises SourceError if there is none."""
-        index = -1
-        for index, picture in enumerate(self._pictures()):
+        delivered = 0
+        for picture in self._pictures():
+            index = delivered + self.broken
             time = picture.time
-            yield Frame(index, float(index / self.rate) if time is None else time, self._bgr(picture))
-        if index < 0:
+            yield Frame(index, float(index / self.rate) if time is None else time, self._upright(picture))
+            delivered += 1
+        if not delivered:
             raise SourceError(f"{self.name}: no frame of it can be decoded; is the file complete?")
 
     def close(self) -> None:
@@ -82,6 +91,11 @@ class VideoSource(Source):
                 return
             yield packet
 
+    def _upright(self, picture: VideoFrame) -> Image:
+        image = self._bgr(picture)
+        quarter_turns = round(picture.rotation / 90) % 4  # counter-clockwise: how a phone was held
+        return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
+
     def _bgr(self, picture: VideoFrame) -> Image:
         # One converter for all frames, on this thread: by itself FFmpeg starts threads for every picture.
         image = self._converter.reformat(picture, format="bgr24", threads=1).to_ndarray()
@@ -93,11 +107,9 @@ class VideoSource(Source):
 
 
 def _open(path: Path) -> InputContainer:
-    if path.stat().st_size == 0:
-        raise SourceError(f"{path}: the file is empty; expected a video file")
+    if path.is_file() and path.stat().st_size == 0:
+        raise SourceError(f"{path}: the file is empty; expected {EXPECTED}")
     try:
         return av.open(str(path))
     except av.error.FFmpegError as error:
-        raise SourceError(
-            f"{path}: it cannot be read as a video ({error.strerror}); expected a video file such as MP4, MKV or AVI"
-        ) from error
+        raise SourceError(f"{path}: it cannot be read as a video ({error.strerror}); expected {EXPECTED}") from error
