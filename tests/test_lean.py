@@ -48,6 +48,19 @@ print(json.dumps([labels, list(sys.modules)]))
     assert not set(loaded) & set(NEVER_ON_A_DEVICE)
 
 
+@pytest.mark.parametrize("variant", ["tflite-int8", "onnx-int8"])
+def test_an_engine_leaves_nothing_behind_and_reports_to_nobody(bundle_path: Path, tmp_path: Path, variant: str) -> None:
+    """ONNX Runtime's telemetry keeps a session file in the temporary folder: none is there when it is off."""
+    code = f"""
+import os
+os.environ.pop("CI", None)  # where it is set, telemetry is off by itself
+from edgevid import VideoClassifier
+VideoClassifier({str(bundle_path)!r}, variant={variant!r}).close()
+"""
+    python(code, TMPDIR=str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_of_every_command_loads_no_engine() -> None:
     code = """
 import sys

@@ -5,6 +5,7 @@ The names below are loaded when they are first used, so that ``import edgevid`` 
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from edgevid.ring import RingBuffer
     from edgevid.smoothing import Prediction, Smoother
     from edgevid.sources import Frame, Source, open_camera, open_source
+
+# ONNX Runtime reports the models it loads to its maker, by default, since 1.29; it reads this when it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "BackendError",
