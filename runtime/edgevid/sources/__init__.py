@@ -37,7 +37,9 @@ def open_source(name: str | Path) -> Source:
     path = sample_clip(text.removeprefix(SAMPLE_PREFIX)) if text.startswith(SAMPLE_PREFIX) else Path(name)
     if not path.exists():
         raise SourceError(f"{path}: no such file or folder; expected a video file or a folder of images")
-    return _source_class("images" if path.is_dir() else "video")(path)
+    source = _source_class("images" if path.is_dir() else "video")(path)
+    source.name = text
+    return source
 
 
 def open_camera(device: int | str) -> Source:
