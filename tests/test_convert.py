@@ -303,12 +303,12 @@ def test_force_replaces_bundles_only(cli: Cli, model_file: Path, tmp_path: Path)
 def test_an_interrupted_conversion_leaves_nothing(
     cli: Cli, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgevid_convert import converter
+    from edgevid_convert import variants
 
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(converter, "describe_tflite", interrupted)
+    monkeypatch.setattr(variants, "describe_tflite", interrupted)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))

@@ -94,6 +94,7 @@ def test_a_bare_install_runs_a_bundle_carried_over(bundle_path: Path, clip: Path
     records = read_jsonl(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
     assert [record["label"] for record in records[:20]] == ["red"] * 20
     for command, extra in (
+        (["demo"], "all"),
         (["convert", "model.keras"], "convert"),
         (["bench", str(bundle_path), "--source", str(clip)], "bench"),
         ([*run, "--variant", "onnx-int8"], "onnx"),

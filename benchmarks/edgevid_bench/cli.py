@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from edgevid.bundle import Bundle, find_bundle
 from edgevid.cli.terminal import Terminal, common_options, listed
 from edgevid.errors import GateError, MissingExtraError, UsageError
 from edgevid.sinks.base import check_output
+from edgevid_bench.options import BenchOptions
 from edgevid_bench.report import Report, row_table
 
 __all__ = ["bench"]
@@ -78,9 +78,7 @@ def bench(
     for name in names:
         if name not in BACKENDS:
             raise UsageError(f"backend {name!r}: expected some of {', '.join(BACKENDS)}")
-    report = measure_with_progress(
-        opened,
-        terminal,
+    options = BenchOptions(
         source=source,
         backends=names,
         variants=listed(variants) or opened.variant_ids,
@@ -90,6 +88,7 @@ def bench(
         max_frames=max_frames,
         max_drop=max_drop,
     )
+    report = measure_with_progress(opened, options, terminal)
     terminal.result(*report_lines(report))
     if output:
         write_report(report, output)
@@ -108,32 +107,20 @@ def check_packages() -> None:
         raise MissingExtraError("edgevid bench", "psutil", "bench")
 
 
-def measure_with_progress(
-    bundle: Bundle,
-    terminal: Terminal,
-    *,
-    backends: Sequence[str],
-    variants: Sequence[str],
-    threads: Sequence[int] | None = None,
-    **settings: str | float,
-) -> Report:
-    """Measure with a progress bar; ``settings`` are those of BenchOptions.
+def measure_with_progress(bundle: Bundle, options: BenchOptions, terminal: Terminal) -> Report:
+    """Measure with a progress bar.
 
     Raises:
         MissingExtraError: a package of the [bench] extra is not installed.
     """
     check_packages()
-    from edgevid_bench.measure import BenchOptions, candidates, default_threads, run_bench  # psutil comes with it
+    from edgevid_bench.measure import run_bench  # psutil comes with it
 
-    rows = candidates(bundle, backends, variants, threads or default_threads())
-    if not rows:
-        raise UsageError(f"nothing to measure: {', '.join(backends)} reads none of {', '.join(variants)}")
     with terminal.progress("measurements") as progress:
         task = progress.add_task("starting", total=None)
         return run_bench(
             bundle,
-            rows,
-            BenchOptions(**settings),  # type: ignore[arg-type]
+            options,
             lambda what, done, total: progress.update(task, description=what, completed=done, total=total),
         )
 
@@ -165,11 +152,11 @@ def _check_gate(report: Report, asked: bool) -> None:
         raise GateError(f"{row.backend} {row.variant} cannot run: {row.reason}")
 
 
-def _counts(text: str | None) -> list[int] | None:
+def _counts(text: str | None) -> tuple[int, ...]:
     try:
-        counts = [int(name) for name in listed(text)]
+        counts = tuple(int(name) for name in listed(text))
     except ValueError:
-        counts = [0]
+        counts = (0,)
     if any(count < 1 for count in counts):
         raise UsageError(f"--threads {text!r}: expected whole numbers from 1 up, such as 1,2,4")
-    return counts or None
+    return counts

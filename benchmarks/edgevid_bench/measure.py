@@ -14,14 +14,15 @@ import numpy as np
 
 from edgevid.backends import BACKENDS, available_cores
 from edgevid.bundle import Bundle
-from edgevid.errors import MissingExtraError
+from edgevid.errors import MissingExtraError, UsageError
 from edgevid.manifest import Variant
 from edgevid.sources import open_source
 from edgevid_bench.machine import describe_machine
+from edgevid_bench.options import BenchOptions
 from edgevid_bench.report import InferMs, Report, Row, recommend
 from edgevid_bench.worker import Measured, Request
 
-__all__ = ["BenchOptions", "Candidate", "candidates", "run_bench"]
+__all__ = ["Candidate", "candidates", "default_threads", "run_bench"]
 
 RESAMPLES = 1000
 BLOCK = 20  # neighbouring latencies depend on each other, so they are resampled in blocks of this length
@@ -33,27 +34,6 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class BenchOptions:
-    """How to measure.
-
-    Attributes:
-        source: the clip.
-        rounds: how often each row is measured, in a new process each time.
-        seconds: how long bare inference is timed, a row and round.
-        max_frames: how many frames of the clip a round runs through.
-        max_drop: how much smoothed agreement the recommendation may lose.
-        seed: of the order of the rows within a round.
-    """
-
-    source: str
-    rounds: int = 3
-    seconds: float = 1.0
-    max_frames: int = 500
-    max_drop: float = 0.02
-    seed: int = 0
-
-
-@dataclass(frozen=True)
 class Candidate:
     """A row to be measured."""
 
@@ -62,25 +42,37 @@ class Candidate:
     threads: int
 
 
-def candidates(
-    bundle: Bundle, backends: Sequence[str], variants: Sequence[str], threads: Sequence[int]
-) -> list[Candidate]:
-    """Return every backend × variant it reads × thread count."""
-    return [
-        Candidate(backend, bundle.variant(variant_id), count)
-        for backend in backends
-        for variant_id in variants
-        if bundle.variant(variant_id).format in BACKENDS[backend].formats
-        for count in threads
-    ]
-
-
-def run_bench(bundle: Bundle, rows: Sequence[Candidate], options: BenchOptions, progress: Progress) -> Report:
-    """Measure every row in every round, the rows of a round in random order, and return the report.
+def candidates(bundle: Bundle, options: BenchOptions) -> list[Candidate]:
+    """Return every backend × variant it reads × thread count.
 
     Raises:
+        UsageError: a variant is not in the bundle, or there is nothing to measure.
+    """
+    variants = [bundle.variant(variant_id) for variant_id in options.variants]
+    rows = [
+        Candidate(backend, variant, count)
+        for backend in options.backends
+        for variant in variants
+        if variant.format in BACKENDS[backend].formats
+        for count in options.threads or default_threads()
+    ]
+    if not rows:
+        raise UsageError(
+            f"nothing to measure: {', '.join(options.backends)} reads none of {', '.join(options.variants)}"
+        )
+    return rows
+
+
+def run_bench(bundle: Bundle, options: BenchOptions, progress: Progress) -> Report:
+    """Measure every row in every round, the rows of a round in random order, and return the report.
+
+    After Ctrl-C the report holds what was measured, and says that it is not complete.
+
+    Raises:
+        UsageError: there is nothing to measure.
         SourceError: the clip cannot be opened.
     """
+    rows = candidates(bundle, options)
     machine = describe_machine()
     with open_source(options.source) as source:
         facts: dict[str, str | int | float] = {

@@ -97,14 +97,12 @@ def load_model(path: Path, image_size: tuple[int, int] | None = None) -> TracedM
     call, shape, owner = _load_saved_model(path) if path.is_dir() else _load_keras(path)
     height, width, channels = _image_shape(path, shape, image_size)
 
-    @tf.function(  # type: ignore[untyped-decorator,unused-ignore]
-        input_signature=[tf.TensorSpec((1, height, width, channels), tf.float32, name=INPUT_NAME)]
-    )
     def classify(image: Any) -> dict[str, Any]:
         return {OUTPUT_NAME: tf.cast(call(image), tf.float32)}
 
     try:
-        function = classify.get_concrete_function()
+        spec = tf.TensorSpec((1, height, width, channels), tf.float32, name=INPUT_NAME)
+        function = tf.function(classify, input_signature=[spec]).get_concrete_function()
     except (ValueError, TypeError, tf.errors.OpError) as error:
         raise ModelError(
             f"{path}: it does not run on an image of {height}×{width}×{channels}: {_cause(error)}; try --image-size"

@@ -47,7 +47,7 @@ def convert_to_onnx(model: TracedModel, path: Path) -> None:
         raise ModelError(f"onnx-fp32: tf2onnx cannot express it: {first_line(error)}") from error
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc,unused-ignore]
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime publishes no types
     """Calibration tensors, one at a time, under the name of the model's input."""
 
     def __init__(self, name: str, tensors: Sequence[npt.NDArray[np.float32]]) -> None:

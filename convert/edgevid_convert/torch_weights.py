@@ -11,7 +11,7 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,7 @@ def read_torch_weights(path: Path) -> dict[str, npt.NDArray[Any]]:
     class TensorsOnly(pickle.Unpickler):
         """Knows the names that rebuild a tensor, and no other."""
 
-        known: dict[tuple[str, str], Callable[..., Any]] = {  # noqa: RUF012 - never changed
+        known: ClassVar[dict[tuple[str, str], Callable[..., Any]]] = {
             ("collections", "OrderedDict"): OrderedDict,
             ("torch._utils", "_rebuild_tensor_v2"): lambda storage, offset, shape, strides, *_: _Tensor(
                 storage, offset, shape, strides

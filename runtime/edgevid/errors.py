@@ -40,9 +40,14 @@ class UsageError(EdgevidError, ValueError):
 
 
 class MissingExtraError(EdgevidError, ImportError):
-    """A package that an optional extra brings is not installed."""
+    """A package that an optional extra brings is not installed.
+
+    Attributes:
+        package: its name.
+    """
 
     def __init__(self, what: str, package: str, extra: str | None) -> None:
+        self.package = package
         requirement = f"edgevid[{extra}]" if extra else package
         super().__init__(f'{what} needs the package {package!r}: run  pip install "{requirement}"')
 

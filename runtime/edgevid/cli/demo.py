@@ -14,9 +14,9 @@ from edgevid.classifier import VideoClassifier
 from edgevid.cli.run import summary_lines
 from edgevid.cli.terminal import Terminal, common_options
 from edgevid.engine import share_cores
-from edgevid.errors import BundleError
+from edgevid.errors import BundleError, MissingExtraError
 from edgevid.pipeline import run_pipeline
-from edgevid.sample import sample_bundle_path
+from edgevid.sample import sample_bundle_path, sample_clip
 from edgevid.sinks import open_predictions, open_video
 from edgevid.sinks.background import BackgroundSink
 from edgevid.sources import open_source
@@ -30,7 +30,8 @@ Examples:
   edgevid demo --output here --rebuild
 """
 CLIP = "bikes"
-BENCH_VARIANTS = ["tflite-int8", "onnx-int8", "tflite-fp32", "onnx-fp32"]
+BENCH_BACKENDS = ("litert", "onnxruntime")
+BENCH_VARIANTS = ("tflite-int8", "onnx-int8", "tflite-fp32", "onnx-fp32")
 
 
 @click.command(epilog=EPILOG)
@@ -53,21 +54,16 @@ def demo(terminal: Terminal, output: Path, rebuild: bool) -> None:
     fetched from the network.
     """
     bench = import_module("edgevid_bench.cli")
-    bench.check_packages()
+    _check_packages()
     output.mkdir(parents=True, exist_ok=True)
     bundle = _cached_bundle(terminal, rebuild)
     video, predictions, report = output / f"{CLIP}.mp4", output / f"{CLIP}.jsonl", output / "report.json"
     summary = _classify(bundle, video, predictions, terminal)
     terminal.result(*summary_lines(f"sample:{CLIP}", summary), *_timeline(summary), "")
-    measured = bench.measure_with_progress(
-        bundle,
-        terminal,
-        source=f"sample:{CLIP}",
-        backends=["litert", "onnxruntime"],
-        variants=BENCH_VARIANTS,
-        rounds=2,
-        seconds=0.3,
+    options = import_module("edgevid_bench.options").BenchOptions(
+        source=f"sample:{CLIP}", backends=BENCH_BACKENDS, variants=BENCH_VARIANTS, rounds=2, seconds=0.3
     )
+    measured = bench.measure_with_progress(bundle, options, terminal)
     bench.write_report(measured, report)
     terminal.result(
         *bench.report_lines(measured),
@@ -78,6 +74,16 @@ def demo(terminal: Terminal, output: Path, rebuild: bool) -> None:
         f"Keras model         {bundle.path.with_suffix('.keras')}",
         f"converted bundle    {bundle.path}",
     )
+
+
+def _check_packages() -> None:
+    """Check that all of the three extras that the demo needs are there, and name the one that brings them all."""
+    try:
+        for command in ("edgevid_bench.cli", "edgevid_convert.cli"):
+            import_module(command).check_packages()
+        sample_clip(CLIP)
+    except MissingExtraError as error:
+        raise MissingExtraError("edgevid demo", error.package, "all") from error
 
 
 def _cached_bundle(terminal: Terminal, rebuild: bool) -> Bundle:

@@ -1,0 +1,34 @@
+"""What a bench is asked to do; loads nothing that the [bench] extra brings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["BenchOptions"]
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to measure, and how.
+
+    Attributes:
+        backends: names in the table of backends.
+        variants: ids of variants of the bundle.
+        threads: threads of one inference; empty for one to the number of cores.
+        source: the clip.
+        rounds: how often each row is measured, in a new process each time.
+        seconds: how long bare inference is timed, a row and round.
+        max_frames: how many frames of the clip a round runs through.
+        max_drop: how much smoothed agreement the recommendation may lose.
+        seed: of the order of the rows within a round.
+    """
+
+    source: str
+    backends: tuple[str, ...]
+    variants: tuple[str, ...]
+    threads: tuple[int, ...] = ()
+    rounds: int = 3
+    seconds: float = 1.0
+    max_frames: int = 500
+    max_drop: float = 0.02
+    seed: int = 0
