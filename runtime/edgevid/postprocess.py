@@ -25,7 +25,7 @@ class Postprocessor:
 
     def __call__(self, raw: npt.NDArray[Any]) -> Probabilities:
         """Return probabilities, float32 of shape (classes,), for a raw output of shape (1, classes)."""
-        values = raw.reshape(-1)
+        values: npt.NDArray[Any] = raw.reshape(-1)
         if self._tensor.quantized:
             # Subtracted in a wide type: int8 − zero point does not fit int8.
             values = (values.astype(np.int32) - self._tensor.zero_point) * np.float32(self._tensor.scale)

@@ -109,7 +109,7 @@ def encoding_table(channels: int, preprocessing: Preprocessing, tensor: Tensor) 
     real = (levels - mean) / std
     dtype = np.dtype(tensor.dtype)
     if tensor.quantized:
-        limits = np.iinfo(dtype)
+        limits = np.iinfo(tensor.dtype)
         real = np.clip(np.rint(real / tensor.scale) + tensor.zero_point, limits.min, limits.max)
     table = real.astype(dtype)
     if (table == table[:, :1]).all():
