@@ -46,8 +46,8 @@ class VideoSource(Source):
         if self._stream.codec_context.name in TEXT_CODECS:
             self._container.close()
             raise SourceError(f"{path}: it is text; expected {EXPECTED}")
-        self.rate = self._stream.average_rate or self._stream.guessed_rate or DEFAULT_RATE
-        self.time_base = self._stream.time_base or 1 / self.rate
+        self.rate = _fraction(self._stream.average_rate or self._stream.guessed_rate or DEFAULT_RATE)
+        self.time_base = _fraction(self._stream.time_base or 1 / self.rate)
         self.frame_count = self._stream.frames or self._estimated_frames()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -113,3 +113,8 @@ def _open(path: Path) -> InputContainer:
         return av.open(str(path))
     except av.error.FFmpegError as error:
         raise SourceError(f"{path}: it cannot be read as a video ({error.strerror}); expected {EXPECTED}") from error
+
+
+def _fraction(rational: Any) -> Fraction:
+    """Return a rational of PyAV, which has a type of its own since version 19, as Python's."""
+    return Fraction(rational.numerator, rational.denominator)
