@@ -36,5 +36,5 @@ class Postprocessor:
 def softmax(logits: Probabilities) -> Probabilities:
     """Return the softmax of float32 ``logits`` over the last axis, safe against overflow."""
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    probabilities: npt.NDArray[Any] = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return probabilities.astype(np.float32, copy=False)
