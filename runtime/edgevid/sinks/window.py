@@ -29,8 +29,9 @@ class WindowSink(Sink):
     def __init__(self, title: str, stop: threading.Event) -> None:
         self._title = title
         self._stop = stop
+        self._sized = False
         try:
-            cv2.namedWindow(title, cv2.WINDOW_NORMAL)
+            cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         except cv2.error as error:
             raise SinkError(
                 "--show: this OpenCV opens no windows (headless build, or no desktop); run  "
@@ -39,6 +40,10 @@ class WindowSink(Sink):
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Show the frame; sets the stop when the user quits from the window."""
+        if not self._sized:
+            height, width = frame.image.shape[:2]
+            cv2.resizeWindow(self._title, width, height)
+            self._sized = True
         cv2.imshow(self._title, annotate(frame.image, prediction))
         if cv2.waitKey(1) & 0xFF in QUIT_KEYS:
             self._stop.set()
