@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -317,6 +319,30 @@ def test_an_interrupted_conversion_leaves_nothing(
     assert outcome.error == "edgevid: interrupted"
     assert list(tmp_path.iterdir()) == [scratch]
     assert list(scratch.iterdir()) == []
+
+
+def test_on_a_terminal_there_is_progress_and_no_noise(model_file: Path, clip: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "edgevid", "convert", str(model_file), "-o", str(tmp_path / "o.edgevid")]
+    controller, terminal = pty.openpty()
+    with subprocess.Popen(
+        [*command, "--calib", str(clip)],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm"},
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux says so when the other end closes
+            while block := os.read(controller, 65536):
+                shown += block
+    os.close(controller)
+    assert process.returncode == 0
+    text = shown.decode()
+    for step in ("loading TensorFlow", "converting to"):  # the others can be over between two looks at the bar
+        assert step in text
+    for noise in ("tensorflow:", "WARNING", "INFO", "deprecated", "oneDNN", "Saved artifact", "%|"):
+        assert noise not in text
 
 
 def test_a_conversion_that_is_terminated_leaves_nothing(model_file: Path, clip: Path, tmp_path: Path) -> None:

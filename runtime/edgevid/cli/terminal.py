@@ -85,7 +85,14 @@ class Terminal:
             TimeRemainingColumn(),
         )
         hidden = self.quiet or not self.console.is_terminal
-        with Progress(*columns, console=self.console, transient=True, disable=hidden) as progress:
+        with Progress(
+            *columns,
+            console=self.console,
+            transient=True,
+            disable=hidden,
+            redirect_stdout=False,  # else it would show, above the bar, what engines print and we keep from the user
+            redirect_stderr=False,
+        ) as progress:
             yield progress
 
 
