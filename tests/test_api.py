@@ -51,6 +51,8 @@ def test_ones_own_loop(bundle_path: Path) -> None:
         timed = [classifier.classify(picture("green")) for _ in range(2)]
         assert timed[0].time == 0
         assert timed[1].time > 0
+        with pytest.raises(UsageError, match="frame: NoneType; expected BGR uint8"):
+            classifier.classify(None)  # type: ignore[arg-type]  # what OpenCV gives at the end of a video
         with pytest.raises(UsageError, match="expected BGR uint8"):
             classifier.classify(np.zeros((4, 4, 3), np.float32))
 

@@ -108,7 +108,7 @@ def test_a_model_in_one_line(cli: Cli, model_file: Path, tmp_path: Path, monkeyp
     assert "--calib" in outcome.err
     assert "labels are class 0 to class 3" in outcome.err
     assert "grey levels 0–255" in outcome.err
-    assert "16 frames of noise" in outcome.out
+    assert "16 frames of noise, which say nothing of your video" in outcome.out
     for noise in ("tensorflow", "WARNING", "oneDNN", "Saved artifact", "absl"):
         assert noise not in outcome.err + outcome.out
     assert list(tmp_path.iterdir()) == [tmp_path / "colors.edgevid"]  # and nothing temporary
@@ -392,6 +392,14 @@ def test_a_softmax_that_is_not_the_last_layer_is_not_applied_twice(
     )
     assert outcome.status == 0
     assert manifest(tmp_path / "o.edgevid")["output"]["activation"] == "softmax"
+
+
+def test_a_std_for_pixels_of_0_to_1_is_remarked(cli: Cli, model_file: Path, tmp_path: Path) -> None:
+    numbers = ["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
+    outcome = cli("convert", model_file, "-o", tmp_path / "o.edgevid", *FLOAT_ONLY, *numbers)
+    assert outcome.status == 0
+    assert "multiply --mean and --std by 255" in outcome.err
+    assert "int8 variants were left out" not in outcome.err  # fp32 was asked for by name
 
 
 def test_calib_takes_a_folder_of_clips_and_the_model_anywhere(

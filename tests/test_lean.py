@@ -78,7 +78,9 @@ print(*sys.modules)
 
 
 @pytest.mark.slow
-def test_a_bare_install_runs_a_bundle_carried_over(bundle_path: Path, clip: Path, tmp_path: Path) -> None:
+def test_a_bare_install_runs_a_bundle_carried_over(
+    bundle_path: Path, model_file: Path, clip: Path, tmp_path: Path
+) -> None:
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=True)
     executable = environment / "bin" / "python"
@@ -95,7 +97,7 @@ def test_a_bare_install_runs_a_bundle_carried_over(bundle_path: Path, clip: Path
     assert [record["label"] for record in records[:20]] == ["red"] * 20
     for command, extra in (
         (["demo"], "all"),
-        (["convert", "model.keras"], "convert"),
+        (["convert", str(model_file)], "convert"),
         (["bench", str(bundle_path), "--source", str(clip)], "bench"),
         ([*run, "--variant", "onnx-int8"], "onnx"),
     ):

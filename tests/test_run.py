@@ -127,7 +127,7 @@ def test_broken_frames_are_counted(cli: Cli, bundle_path: Path, tmp_path: Path) 
         (["--camera", "99999999999999"], 2, "camera '99999999999999': expected a number"),
         (["--source", ""], 2, "source '': expected a video file"),
         (["--source", "http://host/clip.mp4"], 2, "source 'http://host/clip.mp4': expected a video file"),
-        (["--source", "CLIP", "--camera", "0"], 2, "give one of --source FILE and --camera N"),
+        (["--source", "CLIP", "--camera", "0"], 2, "--source and --camera: give one of them"),
         (["--source", "CLIP", "--window", "0"], 2, "window '0': expected a whole number of frames"),
         (["--source", "CLIP", "--window", "-3"], 2, "window '-3': expected a whole number of frames"),
         (["--source", "CLIP", "--window", "many"], 2, "window 'many': expected a whole number of frames"),
@@ -190,9 +190,11 @@ def test_a_run_that_cannot_begin_replaces_nothing(
 
 def test_a_reader_that_has_seen_enough_is_no_error(bundle_path: Path, clip: Path) -> None:
     command = f"{sys.executable} -m edgevid run {bundle_path} --source {clip} --predictions - | head -n 2"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    shell = ["bash", "-o", "pipefail", "-c", command]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False)
     assert len(read_jsonl(done.stdout)) == 2
-    assert "Broken pipe" not in done.stderr
+    assert done.returncode in (0, 128 + signal.SIGPIPE)  # it may all have fitted into the pipe
+    assert "edgevid: " not in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -12,14 +12,20 @@ from rich.table import Table
 
 from edgevid.backends import BACKENDS
 from edgevid.bundle import Bundle, find_bundle
-from edgevid.cli.terminal import Terminal, common_options, listed
+from edgevid.cli.terminal import Terminal, common_options, completing, completing_paths, listed
 from edgevid.errors import GateError, MissingExtraError, UsageError
+from edgevid.manifest import VARIANT_IDS
 from edgevid.sinks.base import check_output
+from edgevid.sources import SAMPLE_NAMES
 from edgevid_bench.options import BenchOptions
 from edgevid_bench.report import Report, row_table
 
 __all__ = ["bench"]
 
+AGREEMENT_NOTE = (
+    "at once: inferences side by side in an end-to-end run; "
+    "agreement: of smoothed labels with the Keras model's, measured at conversion"
+)
 EPILOG = """
 \b
 Examples:
@@ -33,9 +39,20 @@ Without --source: the sample clip 'bikes' of the [sample] extra.
 
 @click.command(epilog=EPILOG)
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
-@click.option("--source", metavar="CLIP", default="sample:bikes", help="A video that looks like yours.")
-@click.option("--backends", metavar="LIST", help=f"Of {', '.join(BACKENDS)}.  [default: all that are installed]")
-@click.option("--variants", metavar="LIST", help="[default: all in the bundle]")
+@click.option(
+    "--source",
+    metavar="CLIP",
+    shell_complete=completing_paths(SAMPLE_NAMES),
+    default="sample:bikes",
+    help="A video that looks like yours.",
+)
+@click.option(
+    "--backends",
+    metavar="LIST",
+    shell_complete=completing(BACKENDS),
+    help=f"Of {', '.join(BACKENDS)}.  [default: all that are installed]",
+)
+@click.option("--variants", metavar="LIST", shell_complete=completing(VARIANT_IDS), help="[default: all in the bundle]")
 @click.option("--threads", metavar="LIST", help="Threads of one inference.  [default: 1 to the number of cores]")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measure each row N times.")
 @click.option(
@@ -128,15 +145,21 @@ def measure_with_progress(bundle: Bundle, options: BenchOptions, terminal: Termi
 def report_lines(report: Report) -> list[str | Table]:
     """Return the report for reading."""
     machine, method = report.machine, report.method
-    recommendation = report.recommendation
     incomplete = "" if method["complete"] else ", interrupted"
     return [
-        f"{machine['cpu']}, {machine['cores']} cores, {report.source['name']}, {method['rounds']} rounds{incomplete}",
+        f"{machine['cpu']}, cores: {machine['cores']}, {report.source['name']}, rounds: {method['rounds']}{incomplete}",
         row_table(report.rows),
-        f"recommended: {recommendation.sentence}"
-        if recommendation
-        else "nothing to recommend: no row is known to keep the Keras model's labels within --max-drop",
+        AGREEMENT_NOTE,
+        *_recommended(report),
     ]
+
+
+def _recommended(report: Report) -> list[str]:
+    best = report.recommendation
+    if best is None:
+        return ["nothing to recommend: no row is known to keep the Keras model's labels within --max-drop"]
+    command = f"edgevid run {report.bundle['path']} --variant {best.variant} --threads {best.threads} --source CLIP"
+    return [f"recommended: {best.sentence}", f"use it: {command}"]
 
 
 def write_report(report: Report, path: Path) -> None:

@@ -95,7 +95,7 @@ def run_bench(bundle: Bundle, options: BenchOptions, progress: Progress) -> Repo
     finished = tuple(_row(row, measured.get(row)) for row in rows if measured.get(row, [None]))
     return Report(
         machine=machine,
-        bundle={"name": bundle.manifest.name, "source_sha256": bundle.manifest.source.sha256},
+        bundle={"name": bundle.manifest.name, "path": str(bundle.path), "source_sha256": bundle.manifest.source.sha256},
         source=facts,
         method={
             "rounds": options.rounds,
@@ -105,6 +105,8 @@ def run_bench(bundle: Bundle, options: BenchOptions, progress: Progress) -> Repo
             "order": f"random within each round, seed {options.seed}",
             "process": "a new one for each row and round",
             "end_to_end": "decode, preprocess, infer and smooth every frame of the clip; median of the rounds",
+            "roofline": "cores ÷ CPU time a frame of these four stages, each alone on one core",
+            "agreement": "with the Keras model, on the frames held out at conversion",
         },
         rows=finished,
         recommendation=recommend(finished, options.max_drop),
@@ -172,6 +174,7 @@ def _row(row: Candidate, rounds: Sequence[Measured] | None) -> Row:
     return msgspec.structs.replace(
         bare,
         device=rounds[0].device,
+        workers=rounds[0].workers,
         status="ok",
         load_ms=median(measured.load_ms for measured in rounds),
         first_inference_ms=median(measured.first_inference_ms for measured in rounds),

@@ -23,14 +23,16 @@ class InferMs(msgspec.Struct, frozen=True):
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One backend × variant × thread count.
 
-    ``end_to_end_fps`` is of a whole run over the clip, with as many inferences at once as the cores allow.
-    ``stage_cpu_ms`` is CPU time a frame of each stage alone; ``infer`` there is with one thread.
+    ``end_to_end_fps`` is of a whole run over the clip, with ``workers`` inferences of ``threads`` threads at once.
+    ``stage_cpu_ms`` is CPU time a frame of each stage alone; ``infer`` there is with one thread. The agreements
+    are those with the Keras model on the frames held out at conversion.
     """
 
     backend: str
     device: str
     variant: str
     threads: int
+    workers: int = 1
     status: Literal["ok", "unavailable", "failed"]
     reason: str = ""
     load_ms: float | None = None
@@ -100,7 +102,17 @@ def row_table(rows: Sequence[Row]) -> Table:
     table = Table(box=None, pad_edge=False)
     for column in ("backend", "variant"):
         table.add_column(column, no_wrap=True)
-    for column in ("threads", "infer p50 ms", "p90", "p99", "infer fps", "end-to-end fps", "peak MB", "agreement"):
+    for column in (
+        "threads",
+        "infer p50 ms",
+        "p90",
+        "p99",
+        "infer fps",
+        "at once",
+        "end-to-end fps",
+        "peak MB",
+        "agreement",
+    ):
         table.add_column(column, justify="right")
     for row in sorted(rows, key=_speed, reverse=True):
         if row.infer_ms is None:
@@ -113,6 +125,7 @@ def row_table(rows: Sequence[Row]) -> Table:
             str(row.threads),
             *(f"{value:.2f}" for value in (row.infer_ms.p50, row.infer_ms.p90, row.infer_ms.p99)),
             f"{row.infer_fps:.0f}",
+            str(row.workers),
             f"{row.end_to_end_fps:.0f}",
             f"{row.peak_rss_mb:.0f}",
             agreement,

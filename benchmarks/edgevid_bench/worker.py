@@ -51,6 +51,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
     error: str = ""
     device: str = ""
+    workers: int = 1
     load_ms: float = 0.0
     first_inference_ms: float = 0.0
     infer_ms: list[float] = []
@@ -73,6 +74,7 @@ def measure(request: Request) -> Measured:
         frames = _frames(request, MOST_FRAMES)
         return Measured(
             device=classifier.backend.device,
+            workers=workers,
             load_ms=load_ms,
             first_inference_ms=first_ms,
             infer_ms=_infer_ms(classifier, frames, request.seconds),
@@ -122,14 +124,15 @@ def _stage_cpu_ms(request: Request, frames: Sequence[Frame]) -> dict[str, float]
         def every(stage: Callable[[int], Any]) -> float:
             return _cpu_ms(lambda: [stage(index % len(frames)) for index in range(STAGE_FRAMES)]) / STAGE_FRAMES
 
-        draw = every(lambda index: annotate(frames[index].image, predictions[index]))
+        canvas = frames[0].image.copy()
+        draw = every(lambda index: annotate(frames[index].image, predictions[index], canvas))
         stages = {
             "decode": _cpu_ms(lambda: _frames(request, len(frames))) / len(frames),
             "preprocess": every(lambda index: engine.prepare(frames[index].image)),
             "infer": every(lambda _: engine.backend.infer()),
             "smooth": every(lambda index: smoother.update(probabilities, index, 0.0)),
             "draw": draw,
-            "encode": every(lambda index: sink.write(frames[index], predictions[index])) - draw,
+            "encode": max(0.0, every(lambda index: sink.write(frames[index], predictions[index])) - draw),
         }
         sink.close()
         source.close()

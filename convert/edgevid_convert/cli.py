@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import get_args
 
 import click
+from rich.table import Table
 
 from edgevid.bundle import Bundle
 from edgevid.cli.inspect import parity_caption, variant_table
-from edgevid.cli.terminal import Terminal, common_options, listed
+from edgevid.cli.terminal import Terminal, common_options, completing, listed
 from edgevid.errors import MissingExtraError, UsageError
 from edgevid.manifest import Fit, Resize
 from edgevid.quiet import captured
 from edgevid_convert.options import FORMATS, PRECISIONS, ConvertOptions, default_output
 
-__all__ = ["check_packages", "convert", "convert_quietly", "quiet_unless_debug"]
+__all__ = ["check_packages", "convert", "convert_quietly", "outcome", "quiet_unless_debug"]
 
 EPILOG = f"""
 \b
@@ -33,6 +34,7 @@ Formats: {", ".join(FORMATS)}
 Precisions: {", ".join(PRECISIONS)}
 """
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
+WORTH_A_REMARK = 0.98
 PACKAGES = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime")
 
 
@@ -75,14 +77,28 @@ class ConvertCommand(click.Command):
 @click.option(
     "--calib", metavar="VIDEO|FOLDER", multiple=True, help="Real frames for int8, and to judge by; repeatable."
 )
-@click.option("--calib-frames", type=int, default=120, show_default=True, help="Calibrate on at most N frames.")
-@click.option("--formats", metavar="LIST", default=",".join(FORMATS), show_default=True)
-@click.option("--precision", metavar="LIST", default="", help="[default: all that are possible]")
+@click.option(
+    "--calib-frames",
+    type=int,
+    default=120,
+    show_default=True,
+    help="Calibrate on at most N frames, and judge by twice as many.",
+)
+@click.option(
+    "--formats", metavar="LIST", shell_complete=completing(FORMATS), default=",".join(FORMATS), show_default=True
+)
+@click.option(
+    "--precision",
+    metavar="LIST",
+    shell_complete=completing(PRECISIONS),
+    default="",
+    help="[default: all that are possible]",
+)
 @click.option("--image-size", metavar="H,W", callback=_numbers, help="For a model that leaves its input size open.")
 @click.option(
-    "--mean", metavar="M", callback=_numbers, default="0", help="Subtracted from grey levels 0–255.  [default: 0]"
+    "--mean", metavar="M|R,G,B", callback=_numbers, default="0", help="Subtracted from grey levels 0–255.  [default: 0]"
 )
-@click.option("--std", metavar="S", callback=_numbers, default="1", help="Then divided by this.  [default: 1]")
+@click.option("--std", metavar="S|R,G,B", callback=_numbers, default="1", help="Then divided by this.  [default: 1]")
 @click.option("--resize", type=click.Choice(get_args(Resize)), default="bilinear", show_default=True)
 @click.option("--fit", type=click.Choice(get_args(Fit)), default="stretch", show_default=True)
 @click.option("--window", type=int, default=64, show_default=True, help="The bundle's default rolling average.")
@@ -110,7 +126,6 @@ def convert(
 
     The result is one folder, the bundle, with everything a device needs.
     """
-    check_packages()
     options = ConvertOptions(
         model=model,
         output=output or default_output(model),
@@ -127,9 +142,9 @@ def convert(
         window=window,
         force=force,
     )
+    check_packages()
     bundle = convert_quietly(options, terminal)
-    variants = bundle.manifest.variants
-    terminal.result(variant_table(variants), parity_caption(variants), f"wrote {bundle.path}")
+    terminal.result(*outcome(bundle), f"wrote {bundle.path}")
     for line in _remarks(options, bundle):
         terminal.message(line)
 
@@ -172,24 +187,44 @@ def quiet_unless_debug(terminal: Terminal) -> Iterator[None]:
         yield
 
 
+def outcome(bundle: Bundle) -> list[str | Table]:
+    """Return what a conversion made, for reading."""
+    variants, calibration = bundle.manifest.variants, bundle.manifest.calibration
+    lines: list[str | Table] = [variant_table(variants), parity_caption(variants)]
+    if calibration:
+        lines.append(
+            f"calibrated on {calibration.frames} frames ({calibration.near_duplicates} near-duplicates dropped)"
+        )
+    return lines
+
+
 def _remarks(options: ConvertOptions, bundle: Bundle) -> list[str]:
-    remarks = []
-    if not options.calib:
+    """Return what the user should know or may have forgotten, a line each."""
+    remarks = [f"{variant_id} was left out: {reason}" for variant_id, reason in bundle.manifest.left_out.items()]
+    losing = [
+        f"{variant.id} {variant.parity.smoothed_agreement:.1%}"
+        for variant in bundle.manifest.variants
+        if variant.parity and variant.parity.data == "held-out" and variant.parity.smoothed_agreement < WORTH_A_REMARK
+    ]
+    if losing:
+        remarks.append(
+            f"these keep less than {WORTH_A_REMARK:.0%} of Keras' smoothed labels: {', '.join(losing)}; "
+            "more varied --calib may help, and run --variant takes another"
+        )
+    if not options.calib and not options.by_name:
         remarks.append(
             "int8 variants were left out, since they must be calibrated on real frames: add --calib VIDEO or FOLDER"
         )
-    for variant_id, reason in bundle.manifest.left_out.items():
-        remarks.append(f"{variant_id} was left out: {reason}")
-    if len(set(bundle.labels)) < len(bundle.labels):
-        remarks.append("some classes have the same label: time and flips count them as one")
+    if same := len(bundle.labels) - len(set(bundle.labels)):
+        remarks.append(f"{same} labels are there more than once: time and flips count their classes as one")
     if options.labels is None:
-        remarks.append(
-            f"labels are class 0 to class {bundle.manifest.output.classes - 1}: give names with --labels FILE"
-        )
+        remarks.append(f"labels are class 0 to class {len(bundle.labels) - 1}: give names with --labels FILE")
     if options.mean == (0.0,) and options.std == (1.0,):
         remarks.append(
             "the model gets grey levels 0–255 as they are: if it was trained on others, give --mean and --std"
         )
+    elif max(options.std) < 1:
+        remarks.append("--std looks meant for pixels of 0–1, and here they are 0–255: multiply --mean and --std by 255")
     return remarks
 
 

@@ -61,10 +61,12 @@ class Preprocessor:
         Raises:
             UsageError: ``image`` has another shape or dtype.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise UsageError(
-                f"frame of shape {image.shape} and dtype {image.dtype}: expected BGR uint8 of shape (height, width, 3)"
-            )
+        # It may be None, or a path, whatever its type says.
+        shape: tuple[int, ...] = getattr(image, "shape", ())
+        dtype = getattr(image, "dtype", None)
+        if len(shape) != 3 or shape[2] != 3 or dtype != np.uint8 or 0 in shape:
+            what = type(image).__name__ if dtype is None else f"array of shape {shape} and dtype {dtype}"
+            raise UsageError(f"frame: {what}; expected BGR uint8 of shape (height, width, 3)")
         fitted = self._fitted(image)
         if self._input.color == "bgr":
             return fitted

@@ -96,6 +96,9 @@ def _status(arguments: Sequence[str] | None, terminal: Terminal) -> int:
         if terminal.debug:
             traceback.print_exc()
         return _report(error, terminal)
+    except SystemExit:  # click's answer to a broken pipe: the reader of our output has gone, as 'head' does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         terminal.error("interrupted")
         return 128 + signal.SIGINT
@@ -125,9 +128,6 @@ def _report(error: Exception, terminal: Terminal) -> int:
         case click.ClickException():
             terminal.error(error.format_message())
             return error.exit_code
-        case BrokenPipeError():  # the reader of our output has gone: nothing is left to say to it
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 128 + signal.SIGPIPE
         case OSError():
             terminal.error(f"{error.filename or 'system'}: {error.strerror or error}")
             return 1

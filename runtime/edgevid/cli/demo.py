@@ -11,7 +11,7 @@ import click
 from edgevid._version import __version__
 from edgevid.bundle import Bundle
 from edgevid.classifier import VideoClassifier
-from edgevid.cli.run import summary_lines
+from edgevid.cli.run import summary_lines, what_runs
 from edgevid.cli.terminal import Terminal, common_options
 from edgevid.engine import share_cores
 from edgevid.errors import BundleError, MissingExtraError
@@ -100,6 +100,7 @@ def _cached_bundle(terminal: Terminal, rebuild: bool) -> Bundle:
             pass
     terminal.message("building EfficientNet-Lite0 and converting it: about a minute, once")
     sample: Bundle = import_module("edgevid_convert.sample").convert_sample(path, terminal)
+    terminal.result(*import_module("edgevid_convert.cli").outcome(sample), "")
     return sample
 
 
@@ -113,6 +114,7 @@ def _classify(bundle: Bundle, video: Path, predictions: Path, terminal: Terminal
             stack.enter_context(open_predictions(str(predictions), force=True)),
             stack.enter_context(BackgroundSink(open_video(video, source, force=True))),
         ]
+        terminal.message(what_runs(classifier, workers))
         progress = stack.enter_context(terminal.progress("frames"))
         task = progress.add_task(CLIP, total=source.frame_count)
         return run_pipeline(

@@ -54,7 +54,7 @@ def variant_table(variants: tuple[Variant, ...]) -> Table:
             f"{variant.bytes / 1e6:.2f}",
             f"{parity.top1_agreement:.3f}",
             "–" if confident is None else f"{confident:.3f}",
-            f"{parity.smoothed_agreement:.3f}",
+            f"{parity.smoothed_agreement:.3f}" if parity.data == "held-out" else "–",
             f"{parity.max_abs_error:.1e}",
             "–" if parity.kl_divergence is None else f"{parity.kl_divergence:.1e}",
         )
@@ -66,8 +66,12 @@ def parity_caption(variants: tuple[Variant, ...]) -> str:
     parity = variants[0].parity
     if parity is None:
         return "agreement with the Keras model: not measured"
-    what = "held-out frames of the calibration sources" if parity.data == "held-out" else "frames of noise"
-    return f"agreement with the Keras model on {parity.frames} {what}, smoothed over {parity.window} frames of video"
+    if parity.data == "noise":
+        return f"agreement with the Keras model on {parity.frames} frames of noise, which say nothing of your video"
+    return (
+        f"agreement with the Keras model on {parity.frames} held-out frames of the calibration sources; "
+        f"smoothed as over {parity.window} frames of video"
+    )
 
 
 def _facts(bundle: Bundle) -> list[str]:

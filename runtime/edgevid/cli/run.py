@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ import click
 from edgevid.backends import BACKENDS
 from edgevid.bundle import BUNDLE_SUFFIX
 from edgevid.classifier import VideoClassifier
-from edgevid.cli.terminal import Terminal, common_options
+from edgevid.cli.terminal import Terminal, common_options, completing_paths
 from edgevid.engine import share_cores
 from edgevid.errors import UsageError
 from edgevid.manifest import VARIANT_IDS
@@ -22,7 +23,7 @@ from edgevid.pipeline import run_pipeline
 from edgevid.ring import check_window
 from edgevid.sinks import STDOUT, Sink, open_predictions, open_video, open_window
 from edgevid.sinks.background import BackgroundSink
-from edgevid.sources import Source, open_camera, open_source
+from edgevid.sources import SAMPLE_NAMES, Source, open_camera, open_source
 from edgevid.sources.feed import Feed
 from edgevid.summary import Summary, Tally
 
@@ -43,7 +44,12 @@ LABELS_SHOWN = 8
 
 @click.command(epilog=EPILOG)
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
-@click.option("--source", metavar="FILE|FOLDER", help="A video file, a folder of images, or sample:bikes.")
+@click.option(
+    "--source",
+    metavar="FILE|FOLDER",
+    shell_complete=completing_paths(SAMPLE_NAMES),
+    help="A video file, a folder of images, or sample:bikes.",
+)
 @click.option("--camera", metavar="N", help="The number of a camera, or its path: the newest frame is classified.")
 @click.option("--window", metavar="K", help="Average over the last K predictions; 1 for none.  [default: the bundle's]")
 @click.option("--variant", type=click.Choice(VARIANT_IDS), help="Which variant of the bundle.  [default: the fastest]")
@@ -51,8 +57,13 @@ LABELS_SHOWN = 8
 @click.option("--device", type=click.Choice(["cpu"]), default="cpu", show_default=True)
 @click.option("--threads", type=int, default=0, help="Threads of one inference.")
 @click.option("--workers", type=int, default=0, help="Frames of a file classified at once.")
-@click.option("--save", metavar="OUT.mp4", help="Write annotated video (H.264).")
-@click.option("--predictions", metavar="OUT.jsonl|OUT.csv", help="Write predictions; - for JSON lines on stdout.")
+@click.option("--save", metavar="OUT.mp4", shell_complete=completing_paths(), help="Write annotated video (H.264).")
+@click.option(
+    "--predictions",
+    metavar="OUT.jsonl|OUT.csv",
+    shell_complete=completing_paths(),
+    help="Write predictions; - for JSON lines on stdout.",
+)
 @click.option("--show", is_flag=True, help="Show annotated frames in a window; q ends.")
 @click.option("--stride", type=int, default=1, help="Classify every Nth frame only.", show_default=True)
 @click.option("--top-k", type=int, default=0, help="Write the N best labels of each frame too.")
@@ -106,7 +117,7 @@ def run(
         outputs = {name: Path(name) for name in (save, predictions) if name and name != STDOUT}
         _check_outputs(list(outputs.values()), opened)
         sinks = [stack.enter_context(sink) for sink in _sinks(opened, save, predictions, show, force, stop)]
-        terminal.message(_what_runs(classifier, workers))
+        terminal.message(what_runs(classifier, workers))
         progress = stack.enter_context(terminal.progress("frames"))
         task = progress.add_task(opened.name, total=_frames_expected(opened, stride, max_frames))
         tell = terminal.message_lines if predictions == STDOUT else terminal.result
@@ -122,7 +133,8 @@ def run(
             )
         finally:
             progress.stop()
-            if tally.frames:  # also of a run that failed: what was done is done
+            reader_gone = isinstance(sys.exc_info()[1], BrokenPipeError)
+            if tally.frames and not reader_gone:  # also of a run that failed: what was done is done
                 tell(*summary_lines(opened.name, tally.summary(opened.broken, feed.dropped)))
                 tell(*(f"wrote {name}" for name in outputs))
     return 128 + signals[0] if signals else 0
@@ -136,8 +148,9 @@ def summary_lines(name: str, summary: Summary) -> list[str]:
         f"{kind} {count} ({60 * count / summary.video_s if summary.video_s else 0:.0f} a minute)"
         for kind, count in (("raw", summary.raw_flips), ("smoothed", summary.smoothed_flips))
     )
+    frames = _counted(summary.frames, "frame")
     lines = [
-        f"{name}: {summary.frames} frames in {summary.elapsed_s:.2f} s, {summary.fps:.1f} frames per second",
+        f"{name}: {frames} in {summary.elapsed_s:.2f} s, {summary.fps:.1f} frames per second",
         f"label flips: {flips}",
         "time per label: "
         + ", ".join(f"{label} {seconds:.2f} s" for label, seconds in longest)
@@ -151,7 +164,9 @@ def summary_lines(name: str, summary: Summary) -> list[str]:
 
 
 def _open(source: str | None, camera: str | None, bundle: Path | None) -> Source:
-    if (source is None) == (camera is None):
+    if source is not None and camera is not None:
+        raise UsageError("--source and --camera: give one of them")
+    if source is None and camera is None:
         hint = f"; {bundle} was read as BUNDLE" if bundle and bundle.suffix != BUNDLE_SUFFIX else ""
         raise UsageError(f"give one of --source FILE and --camera N{hint}")
     if source is not None:
@@ -180,15 +195,20 @@ def _sinks(
         yield open_window(f"edgevid: {source.name}", stop)
 
 
-def _what_runs(classifier: VideoClassifier, workers: int) -> str:
+def what_runs(classifier: VideoClassifier, workers: int) -> str:
+    """Return which variant runs where, and how faithful it is, for reading."""
     backend, parity = classifier.backend, classifier.variant.parity
     what = (
         f"{classifier.bundle.path.name}: {classifier.variant.id} on {backend.name} "
-        f"({backend.device}, threads: {workers} × {backend.threads})"
+        f"({backend.device}, {_counted(workers, 'frame')} at once, {_counted(backend.threads, 'thread')} each)"
     )
     if parity is None or parity.data == "noise":
         return what
-    return f"{what}; converted with {parity.smoothed_agreement:.1%} of Keras' smoothed labels"
+    return f"{what}; keeps {parity.smoothed_agreement:.1%} of Keras' smoothed labels"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _frames_expected(source: Source, stride: int, max_frames: int | None) -> int | None:

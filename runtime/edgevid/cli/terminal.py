@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -22,9 +23,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
-__all__ = ["Terminal", "common_options", "listed"]
+__all__ = ["Completer", "Terminal", "common_options", "completing", "completing_paths", "listed"]
 
 FILE_WIDTH = 160  # of tables, where no terminal sets the width
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -117,3 +119,23 @@ def listed(text: str | None) -> tuple[str, ...]:
     """Return names with commas between them, each once."""
     names = (name.strip() for name in (text or "").split(","))
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def completing(names: Iterable[str]) -> Completer:
+    """Complete the last of several names with commas between them."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        done, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(f"{done}{comma}{name}") for name in names if name.startswith(last)]
+
+    return complete
+
+
+def completing_paths(names: Iterable[str] = ()) -> Completer:
+    """Complete the name of a file or folder, or one of ``names``."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        fitting = [CompletionItem(name) for name in names if incomplete and name.startswith(incomplete)]
+        return fitting or [CompletionItem(incomplete, type="file")]
+
+    return complete

@@ -7,13 +7,14 @@ from importlib import import_module
 from pathlib import Path
 
 from edgevid.errors import SourceError, UsageError
-from edgevid.sample import sample_clip
+from edgevid.sample import SAMPLE_CLIPS, sample_clip
 from edgevid.sources.base import Frame, Source
 
 __all__ = ["Frame", "Source", "open_camera", "open_source"]
 
 LARGEST_CAMERA = 9999
 SAMPLE_PREFIX = "sample:"
+SAMPLE_NAMES = tuple(f"{SAMPLE_PREFIX}{clip}" for clip in SAMPLE_CLIPS)
 
 # kind: (module, class); a module is imported when its kind is opened, never before.
 SOURCES = {
