@@ -71,6 +71,11 @@ class VideoClassifier:
         """The backend, or the first of those that work side by side."""
         return self.engine.backend
 
+    @property
+    def workers(self) -> int:
+        """How many frames of a file are classified at once."""
+        return len(self._pool.engines)
+
     def classify(self, frame: Image, time: float | None = None) -> Prediction:
         """Classify the next frame of one's own loop.
 

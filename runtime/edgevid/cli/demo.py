@@ -114,7 +114,7 @@ def _classify(bundle: Bundle, video: Path, predictions: Path, terminal: Terminal
             stack.enter_context(open_predictions(str(predictions), force=True)),
             stack.enter_context(BackgroundSink(open_video(video, source, force=True))),
         ]
-        terminal.message(what_runs(classifier, workers))
+        terminal.message(what_runs(classifier))
         progress = stack.enter_context(terminal.progress("frames"))
         task = progress.add_task(CLIP, total=source.frame_count)
         return run_pipeline(

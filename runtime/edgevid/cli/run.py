@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -71,73 +72,88 @@ LABELS_SHOWN = 8
 @click.option("--force", is_flag=True, help="Replace output files that exist.")
 @common_options
 @click.pass_obj
-def run(
-    terminal: Terminal,
-    bundle: Path | None,
-    source: str | None,
-    camera: str | None,
-    window: str | None,
-    variant: str | None,
-    backend: str,
-    device: str,
-    threads: int,
-    workers: int,
-    save: str | None,
-    predictions: str | None,
-    show: bool,
-    stride: int,
-    top_k: int,
-    max_frames: int | None,
-    force: bool,
-) -> int:
+def run(terminal: Terminal, /, **options: Any) -> int:
     """Classify every frame and steady the label with a rolling average.
 
     Files are classified frame by frame, in order. From a camera the newest frame is taken, and those that
     came too fast are counted.
     """
-    frames_wanted = None if window is None else check_window(window)
+    return _run(RunOptions(**options), terminal)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options above, as given."""
+
+    bundle: Path | None
+    source: str | None
+    camera: str | None
+    window: str | None
+    variant: str | None
+    backend: str
+    device: str
+    threads: int
+    workers: int
+    save: str | None
+    predictions: str | None
+    show: bool
+    stride: int
+    top_k: int
+    max_frames: int | None
+    force: bool
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The files to write."""
+        return [Path(name) for name in (self.save, self.predictions) if name and name != STDOUT]
+
+
+def _run(options: RunOptions, terminal: Terminal) -> int:
     signals: list[int] = []
     with ExitStack() as stack:
         stop = stack.enter_context(_stop_on_signals(signals))
-        opened = _open(source, camera, bundle)
-        feed = stack.enter_context(Feed(opened, stride, stop))
-        threads, workers = share_cores(opened.live, threads, workers)
-        classifier = stack.enter_context(
-            VideoClassifier(
-                bundle,
-                window=frames_wanted,
-                backend=backend,
-                variant=variant,
-                device=device,
-                threads=threads,
-                workers=workers,
-                top_k=top_k,
-            )
-        )
-        outputs = {name: Path(name) for name in (save, predictions) if name and name != STDOUT}
-        _check_outputs(list(outputs.values()), opened)
-        sinks = [stack.enter_context(sink) for sink in _sinks(opened, save, predictions, show, force, stop)]
-        terminal.message(what_runs(classifier, workers))
+        source = _opened(options)
+        feed = stack.enter_context(Feed(source, options.stride, stop))
+        classifier = stack.enter_context(_classifier(options, source.live))
+        _check_outputs(options.outputs, source)
+        sinks = [stack.enter_context(sink) for sink in _sinks(options, source, stop)]
+        terminal.message(what_runs(classifier))
         progress = stack.enter_context(terminal.progress("frames"))
-        task = progress.add_task(opened.name, total=_frames_expected(opened, stride, max_frames))
-        tell = terminal.message_lines if predictions == STDOUT else terminal.result
+        task = progress.add_task(source.name, total=_frames_expected(source, options.stride, options.max_frames))
         tally = Tally()
         try:
             run_pipeline(
                 feed,
                 classifier,
                 sinks,
-                max_frames=max_frames,
+                max_frames=options.max_frames,
                 tally=tally,
                 on_prediction=lambda prediction: progress.update(task, advance=1, description=prediction.label),
             )
+        except BrokenPipeError:  # the reader of stdout has seen enough, and wants no summary either
+            tally.frames = 0
+            raise
         finally:
             progress.stop()
-            reader_gone = isinstance(sys.exc_info()[1], BrokenPipeError)
-            if tally.frames and not reader_gone:  # also of a run that failed: what was done is done
-                tell(*summary_lines(opened.name, tally.summary(opened.broken, feed.dropped)))
-                tell(*(f"wrote {name}" for name in outputs))
+            if tally.frames:  # also of a run that failed: what was done is done
+                tell = terminal.message_lines if options.predictions == STDOUT else terminal.result
+                tell(*summary_lines(source.name, tally.summary(source.broken, feed.dropped)))
+                tell(*(f"wrote {path}" for path in options.outputs))
     return 128 + signals[0] if signals else 0
+
+
+def _classifier(options: RunOptions, live: bool) -> VideoClassifier:
+    threads, workers = share_cores(live, options.threads, options.workers)
+    return VideoClassifier(
+        options.bundle,
+        window=None if options.window is None else check_window(options.window),
+        backend=options.backend,
+        variant=options.variant,
+        device=options.device,
+        threads=threads,
+        workers=workers,
+        top_k=options.top_k,
+    )
 
 
 def summary_lines(name: str, summary: Summary) -> list[str]:
@@ -163,16 +179,16 @@ def summary_lines(name: str, summary: Summary) -> list[str]:
     return lines
 
 
-def _open(source: str | None, camera: str | None, bundle: Path | None) -> Source:
-    if source is not None and camera is not None:
+def _opened(options: RunOptions) -> Source:
+    if options.source is not None and options.camera is not None:
         raise UsageError("--source and --camera: give one of them")
-    if source is None and camera is None:
-        hint = f"; {bundle} was read as BUNDLE" if bundle and bundle.suffix != BUNDLE_SUFFIX else ""
-        raise UsageError(f"give one of --source FILE and --camera N{hint}")
-    if source is not None:
-        return open_source(source)
-    assert camera is not None
-    return open_camera(camera)
+    if options.source is not None:
+        return open_source(options.source)
+    if options.camera is not None:
+        return open_camera(options.camera)
+    bundle = options.bundle
+    hint = f"; {bundle} was read as BUNDLE" if bundle and bundle.suffix != BUNDLE_SUFFIX else ""
+    raise UsageError(f"give one of --source FILE and --camera N{hint}")
 
 
 def _check_outputs(outputs: Sequence[Path], source: Source) -> None:
@@ -184,24 +200,20 @@ def _check_outputs(outputs: Sequence[Path], source: Source) -> None:
             raise UsageError(f"{output}: it is the source itself, and would be lost; name another file")
 
 
-def _sinks(
-    source: Source, save: str | None, predictions: str | None, show: bool, force: bool, stop: threading.Event
-) -> Iterator[Sink]:
-    if save:
-        yield BackgroundSink(open_video(save, source, force=force))
-    if predictions:
-        yield open_predictions(predictions, force=force)
-    if show:
+def _sinks(options: RunOptions, source: Source, stop: threading.Event) -> Iterator[Sink]:
+    if options.save:
+        yield BackgroundSink(open_video(options.save, source, force=options.force))
+    if options.predictions:
+        yield open_predictions(options.predictions, force=options.force)
+    if options.show:
         yield open_window(f"edgevid: {source.name}", stop)
 
 
-def what_runs(classifier: VideoClassifier, workers: int) -> str:
+def what_runs(classifier: VideoClassifier) -> str:
     """Return which variant runs where, and how faithful it is, for reading."""
     backend, parity = classifier.backend, classifier.variant.parity
-    what = (
-        f"{classifier.bundle.path.name}: {classifier.variant.id} on {backend.name} "
-        f"({backend.device}, {_counted(workers, 'frame')} at once, {_counted(backend.threads, 'thread')} each)"
-    )
+    cores = f"{_counted(classifier.workers, 'frame')} at once, {_counted(backend.threads, 'thread')} each"
+    what = f"{classifier.bundle.path.name}: {classifier.variant.id} on {backend.name} ({backend.device}, {cores})"
     if parity is None or parity.data == "noise":
         return what
     return f"{what}; keeps {parity.smoothed_agreement:.1%} of Keras' smoothed labels"
