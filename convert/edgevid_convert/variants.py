@@ -80,7 +80,7 @@ def _variant(variant_id: str, path: Path, tensors: tuple[Tensor, Tensor, tuple[s
     input_tensor, output_tensor, float_operators = tensors
     return Variant(
         id=variant_id,
-        format=format_,  # type: ignore[arg-type]
+        format=format_,  # type: ignore[arg-type]  # the ids of the table of variants are made of these
         precision=precision,  # type: ignore[arg-type]
         file=path.name,
         bytes=path.stat().st_size,
