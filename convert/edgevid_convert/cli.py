@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -155,7 +157,7 @@ def convert_quietly(options: ConvertOptions, terminal: Terminal) -> Bundle:
     Raises:
         ModelError, UsageError, SourceError, BundleError: see :func:`edgevid_convert.converter.convert_model`.
     """
-    with terminal.progress() as progress, quiet_unless_debug(terminal):
+    with terminal.progress() as progress, quiet_unless_debug(terminal), _own_temporary_folder():
         task = progress.add_task("loading TensorFlow", total=None)
         from edgevid_convert.converter import convert_model  # takes seconds: TensorFlow comes with it
 
@@ -185,6 +187,22 @@ def quiet_unless_debug(terminal: Terminal) -> Iterator[None]:
     with captured(1, 2), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def _own_temporary_folder() -> Iterator[None]:
+    """Have every temporary file of this process in a folder that is removed: TensorFlow leaves some behind."""
+    before, in_environment = tempfile.tempdir, os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="edgevid-") as folder:
+        tempfile.tempdir = os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+            if in_environment is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = in_environment
 
 
 def outcome(bundle: Bundle) -> list[str | Table]:

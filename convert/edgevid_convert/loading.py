@@ -74,7 +74,9 @@ class TracedModel:
         spec = tf.TensorSpec((1, self.height, self.width, self.channels), tf.float32, name=INPUT_NAME)
         frozen = self.frozen
         module = tf.Module()
-        module.serve = tf.function(lambda image: {OUTPUT_NAME: frozen(image)[0]}, input_signature=[spec])
+        module.serve = tf.function(
+            lambda image: {OUTPUT_NAME: frozen(image)[0]}, input_signature=[spec], autograph=False
+        )
         tf.saved_model.save(module, str(folder), signatures=module.serve.get_concrete_function())
 
     def __call__(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -102,7 +104,7 @@ def load_model(path: Path, image_size: tuple[int, int] | None = None) -> TracedM
 
     try:
         spec = tf.TensorSpec((1, height, width, channels), tf.float32, name=INPUT_NAME)
-        function = tf.function(classify, input_signature=[spec]).get_concrete_function()
+        function = tf.function(classify, input_signature=[spec], autograph=False).get_concrete_function()
     except (ValueError, TypeError, tf.errors.OpError) as error:
         raise ModelError(
             f"{path}: it does not run on an image of {height}×{width}×{channels}: {_cause(error)}; try --image-size"
