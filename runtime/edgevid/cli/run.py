@@ -134,10 +134,11 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
             tally.frames = 0
             raise
         finally:
+            summary = tally.summary(source.broken, feed.dropped)
             progress.stop()
-            if tally.frames:  # also of a run that failed: what was done is done
+            if summary.frames:  # also of a run that failed: what was done is done
                 tell = terminal.message_lines if options.predictions == STDOUT else terminal.result
-                tell(*summary_lines(source.name, tally.summary(source.broken, feed.dropped)))
+                tell(*summary_lines(source.name, summary))
                 tell(*(f"wrote {path}" for path in options.outputs))
     return 128 + signals[0] if signals else 0
 

@@ -46,6 +46,7 @@ class VideoSource(Source):
         if self._stream.codec_context.name in TEXT_CODECS:
             self._container.close()
             raise SourceError(f"{path}: it is text; expected {EXPECTED}")
+        self._stream.codec_context.thread_count = 1  # decoding has the feed's thread; the other cores are the engines'
         self.rate = _fraction(self._stream.average_rate or self._stream.guessed_rate or DEFAULT_RATE)
         self.time_base = _fraction(self._stream.time_base or 1 / self.rate)
         self.frame_count = self._stream.frames or self._estimated_frames()
