@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -104,6 +104,14 @@ def keras() -> Any:
     from edgevid_convert.engine import keras as module
 
     return module
+
+
+@pytest.fixture
+def quiet_keras() -> Iterator[None]:
+    """Let Keras and TensorFlow warn: of their own use of NumPy, mostly."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import tempfile
+import time
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +19,14 @@ import click
 from rich.table import Table
 
 from edgevid.bundle import Bundle
-from edgevid.cli.inspect import parity_caption, variant_table
+from edgevid.cli.inspect import accuracy_caption, parity_caption, variant_table
 from edgevid.cli.terminal import Terminal, common_options, completing, listed
 from edgevid.errors import MissingExtraError, UsageError
-from edgevid.manifest import Fit, Resize
+from edgevid.manifest import ColorOrder, Fit, Resize
 from edgevid.quiet import captured
-from edgevid_convert.options import FORMATS, PRECISIONS, ConvertOptions, default_output
+from edgevid_convert.gate import check_gate, choice
+from edgevid_convert.options import EDGE_TPU_VARIANT, FORMATS, PRECISIONS, TARGETS, ConvertOptions, default_output
+from edgevid_convert.preprocessing import NORMALIZATIONS, PLAIN
 
 __all__ = ["check_packages", "convert", "convert_quietly", "outcome", "quiet_unless_debug"]
 
@@ -29,15 +34,16 @@ EPILOG = f"""
 \b
 Examples:
   edgevid convert model.keras --labels labels.txt --calib clips/
-  edgevid convert model.h5 --mean 127.5 --std 127.5 --calib day.mp4 night.mp4
+  edgevid convert model.h5 --preprocess keras:mobilenet_v2 --calib day.mp4 night.mp4
+  edgevid convert model.keras --mean 127.5 --std 127.5 --eval labelled/
   edgevid convert saved_model/ --image-size 224,224 --formats onnx --precision fp32
 \b
 Formats: {", ".join(FORMATS)}
 Precisions: {", ".join(PRECISIONS)}
 """
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
-WORTH_A_REMARK = 0.98
-PACKAGES = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime")
+LOW_ACCURACY = 0.5  # of a trained classifier on its own classes
+PACKAGES = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "litert_quantizer")
 
 
 def _numbers(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
@@ -96,15 +102,56 @@ class ConvertCommand(click.Command):
     default="",
     help="[default: all that are possible]",
 )
+@click.option(
+    "--target",
+    type=click.Choice(TARGETS),
+    help="Make the TFLite files suit: operators that tflite-runtime 2.14 loads, or compiled for an Edge TPU.",
+)
 @click.option("--image-size", metavar="H,W", callback=_numbers, help="For a model that leaves its input size open.")
 @click.option(
-    "--mean", metavar="M|R,G,B", callback=_numbers, default="0", help="Subtracted from grey levels 0–255.  [default: 0]"
+    "--preprocess",
+    metavar="NAME",
+    type=click.Choice(list(NORMALIZATIONS)),
+    help=f"The normalization of training: {', '.join(PLAIN)}, or keras:APPLICATION.",
 )
-@click.option("--std", metavar="S|R,G,B", callback=_numbers, default="1", help="Then divided by this.  [default: 1]")
+@click.option("--mean", metavar="M|R,G,B", callback=_numbers, help="Subtracted from grey levels 0–255.  [default: 0]")
+@click.option("--std", metavar="S|R,G,B", callback=_numbers, help="Then divided by this.  [default: 1]")
+@click.option("--color", type=click.Choice(["rgb", "bgr"]), help="The order of channels.  [default: rgb]")
 @click.option("--resize", type=click.Choice(get_args(Resize)), default="bilinear", show_default=True)
 @click.option("--fit", type=click.Choice(get_args(Fit)), default="stretch", show_default=True)
 @click.option("--window", type=int, default=64, show_default=True, help="The bundle's default rolling average.")
+@click.option(
+    "--eval",
+    "evaluation",
+    metavar="FOLDER|FILE.csv",
+    type=click.Path(path_type=Path),
+    help="Labelled clips and images to judge by: a sub-folder a class, or a CSV file with the columns clip,label.",
+)
+@click.option(
+    "--eval-frames", "evaluation_frames", type=int, default=300, show_default=True, help="Judge by at most N of them."
+)
+@click.option(
+    "--max-drop",
+    type=float,
+    default=0.02,
+    show_default=True,
+    help="Reject a variant that loses more of Keras' smoothed labels than this share (of its accuracy, with --eval).",
+)
+@click.option(
+    "--search/--no-search",
+    default=None,
+    help="Look for the best int8: repaired weights, some operators in float.  [default: where int8 is rejected]",
+)
+@click.option("--search-minutes", type=float, default=5, show_default=True, help="Search no longer than this.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of what the search chooses at random.")
 @click.option("--force", is_flag=True, help="Replace a bundle of that name.")
+@click.option(
+    "--custom-objects",
+    metavar="MODULE.py",
+    type=click.Path(path_type=Path),
+    help="Defines the model's own layers; it is run.",
+)
+@click.option("--trust-model", is_flag=True, help="Load a model that may run code of its own.")
 @common_options
 @click.pass_obj
 def convert(
@@ -116,13 +163,24 @@ def convert(
     calib_frames: int,
     formats: str,
     precision: str,
+    target: str | None,
     image_size: tuple[float, ...] | None,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    preprocess: str | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    color: ColorOrder | None,
     resize: Resize,
     fit: Fit,
     window: int,
+    evaluation: Path | None,
+    evaluation_frames: int,
+    max_drop: float,
+    search: bool | None,
+    search_minutes: float,
+    seed: int,
     force: bool,
+    custom_objects: Path | None,
+    trust_model: bool,
 ) -> None:
     """Convert a Keras classifier (.keras, .h5, SavedModel) to TFLite and ONNX, and prove each result against it.
 
@@ -136,19 +194,43 @@ def convert(
         calib_frames=calib_frames,
         formats=listed(formats),
         precisions=listed(precision),
+        target=target,
         image_size=_size(image_size),
+        preprocess=preprocess,
         mean=mean,
         std=std,
+        color=color,
         resize=resize,
         fit=fit,
         window=window,
         force=force,
+        custom_objects=custom_objects,
+        trust_model=trust_model,
+        evaluation=evaluation,
+        evaluation_frames=evaluation_frames,
+        max_drop=max_drop,
+        search=search,
+        search_minutes=search_minutes,
+        seed=seed,
     )
+    started = time.monotonic()
     check_packages()
     bundle = convert_quietly(options, terminal)
     terminal.result(*outcome(bundle), f"wrote {bundle.path}")
     for line in _remarks(options, bundle):
         terminal.message(line)
+    terminal.message(_took(started))
+    check_gate(bundle, options.precisions)
+
+
+def _took(started: float) -> str:
+    return f"took {time.monotonic() - started:.0f} s, peak memory {_peak_memory() / 1e9:.1f} GB"
+
+
+def _peak_memory() -> int:
+    """Return the most memory that this process or one of its children held at a time, in bytes."""
+    own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return 1024 * max(own, children)
 
 
 def convert_quietly(options: ConvertOptions, terminal: Terminal) -> Bundle:
@@ -158,8 +240,8 @@ def convert_quietly(options: ConvertOptions, terminal: Terminal) -> Bundle:
         ModelError, UsageError, SourceError, BundleError: see :func:`edgevid_convert.converter.convert_model`.
     """
     with terminal.progress() as progress, quiet_unless_debug(terminal), _own_temporary_folder():
-        task = progress.add_task("loading TensorFlow", total=None)
-        from edgevid_convert.converter import convert_model  # takes seconds: TensorFlow comes with it
+        task = progress.add_task("starting", total=None)
+        from edgevid_convert.converter import convert_model
 
         return convert_model(
             options,
@@ -186,7 +268,11 @@ def quiet_unless_debug(terminal: Terminal) -> Iterator[None]:
         return
     with captured(1, 2), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        try:
+            yield
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)  # what is half made complains here, not on the user's screen
+            raise
 
 
 @contextmanager
@@ -208,7 +294,8 @@ def _own_temporary_folder() -> Iterator[None]:
 def outcome(bundle: Bundle) -> list[str | Table]:
     """Return what a conversion made, for reading."""
     variants, calibration = bundle.manifest.variants, bundle.manifest.calibration
-    lines: list[str | Table] = [variant_table(variants), parity_caption(variants)]
+    lines: list[str | Table] = [variant_table(variants, bundle.manifest.keras_accuracy), parity_caption(variants)]
+    lines += [*accuracy_caption(bundle.manifest.keras_accuracy), choice(bundle)]
     if calibration:
         lines.append(
             f"calibrated on {calibration.frames} frames ({calibration.near_duplicates} near-duplicates dropped)"
@@ -218,31 +305,33 @@ def outcome(bundle: Bundle) -> list[str | Table]:
 
 def _remarks(options: ConvertOptions, bundle: Bundle) -> list[str]:
     """Return what the user should know or may have forgotten, a line each."""
-    remarks = [f"{variant_id} was left out: {reason}" for variant_id, reason in bundle.manifest.left_out.items()]
-    losing = [
-        f"{variant.id} {variant.parity.smoothed_agreement:.1%}"
-        for variant in bundle.manifest.variants
-        if variant.parity and variant.parity.data == "held-out" and variant.parity.smoothed_agreement < WORTH_A_REMARK
-    ]
-    if losing:
+    remarks = list(bundle.manifest.remarks)
+    remarks += [f"{variant_id} was left out: {reason}" for variant_id, reason in bundle.manifest.left_out.items()]
+    rejected = [f"{variant.id} {variant.rejected}" for variant in bundle.manifest.variants if variant.rejected]
+    if rejected:
         remarks.append(
-            f"these keep less than {WORTH_A_REMARK:.0%} of Keras' smoothed labels: {', '.join(losing)}; "
-            "more varied --calib may help, and run --variant takes another"
+            f"rejected, so run never takes them unasked: {'; '.join(rejected)}. More varied --calib, a longer "
+            "--search-minutes or a wider --max-drop may help"
+        )
+    of_keras = bundle.manifest.keras_accuracy
+    if of_keras and of_keras.accuracy < LOW_ACCURACY:
+        remarks.append(
+            f"the Keras model itself is right on {of_keras.accuracy:.1%} of the labelled frames only: was it trained "
+            "with this --preprocess and --color, and are --labels in the order of its classes?"
         )
     if not options.calib and not options.by_name:
         remarks.append(
             "int8 variants were left out, since they must be calibrated on real frames: add --calib VIDEO or FOLDER"
         )
+    if options.target == "edgetpu" and bundle.variant(EDGE_TPU_VARIANT).edgetpu is None:
+        file = bundle.path / bundle.variant(EDGE_TPU_VARIANT).file
+        remarks.append(
+            f"not compiled for the Edge TPU, since edgetpu_compiler is not installed here: run  edgetpu_compiler {file}"
+        )
     if same := len(bundle.labels) - len(set(bundle.labels)):
         remarks.append(f"{same} labels are there more than once: time and flips count their classes as one")
     if options.labels is None:
         remarks.append(f"labels are class 0 to class {len(bundle.labels) - 1}: give names with --labels FILE")
-    if options.mean == (0.0,) and options.std == (1.0,):
-        remarks.append(
-            "the model gets grey levels 0–255 as they are: if it was trained on others, give --mean and --std"
-        )
-    elif max(options.std) < 1:
-        remarks.append("--std looks meant for pixels of 0–1, and here they are 0–255: multiply --mean and --std by 255")
     return remarks
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -29,11 +30,17 @@ from edgevid.manifest import (
     SourceModel,
 )
 from edgevid.preprocess import Preprocessor
+from edgevid_convert.evaluation import LabelledClip, sample_labelled
+from edgevid_convert.first_layers import FirstLayers
 from edgevid_convert.frames import FrameSet, noise_frames, sample_frames
-from edgevid_convert.loading import TracedModel, load_model
+from edgevid_convert.input_checks import check_input
+from edgevid_convert.judging import Judging, keras_accuracy
+from edgevid_convert.loading import FrozenModel, load_model
 from edgevid_convert.options import ConvertOptions
-from edgevid_convert.proof import float_preprocessor, input_tensors, proven
-from edgevid_convert.variants import Progress, convert_variants
+from edgevid_convert.proof import float_preprocessor, input_tensors, keras_answers
+
+if TYPE_CHECKING:
+    from edgevid_convert.variants import Progress
 
 __all__ = ["convert_model"]
 
@@ -56,12 +63,24 @@ def convert_model(options: ConvertOptions, progress: Progress = lambda what, don
         BundleError: the output exists, and ``options.force`` is false.
     """
     progress("loading the model", 0, None)
-    model = load_model(options.model, options.image_size)
+    model = load_model(
+        options.model, options.image_size, custom_objects=options.custom_objects, trust=options.trust_model
+    )
+    from edgevid_convert.improve import (
+        SearchFrames,
+        improved,
+    )  # TensorFlow comes with it; imported while the child loads
+    from edgevid_convert.variants import convert_variants  # TensorFlow comes with it; imported while the child loads
+
     labels = _labels(options.labels, model.classes)
-    input_spec = _input_spec(model)
+    input_spec = _input_spec(model, options)
     preprocessing = _preprocessing(options, model.channels)
     preprocessor = float_preprocessor(input_spec, preprocessing)
     frames = _frames(options, preprocessor, progress)
+    progress("looking at the first layers", 0, None)
+    layers = FirstLayers(model.graph)
+    remarks = check_input(options, layers, model.statistics, input_spec, preprocessing, frames.calibration)
+    labelled = _labelled(options, labels, model, preprocessor, progress)
     with _bundle_folder(options.output, options.force) as folder:
         calibration = input_tensors(frames.calibration, preprocessor)
         variants, left_out = convert_variants(model, options, calibration, folder, progress)
@@ -77,12 +96,29 @@ def convert_model(options: ConvertOptions, progress: Progress = lambda what, don
             smoothing=Smoothing(window=options.window),
             labels_sha256=sha256_file(folder / LABELS_FILE),
             calibration=_calibration(options, frames),
+            max_drop=options.max_drop,
             variants=variants,
             left_out=left_out,
+            remarks=remarks,
         )
         _write(manifest, folder)
+        manifest = keras_accuracy(Bundle(folder), model, labelled)
+        _write(manifest, folder)
         clips = frames.held_out or noise_frames(model.height, model.width, model.channels)
-        _write(proven(Bundle(folder), model, clips, progress), folder)
+        progress("asking the Keras model", 0, None)
+        reference = [keras_answers(model, manifest, clip) for clip in clips]
+        judging = Judging(Bundle(folder), clips, reference, labelled)
+        judged = []
+        for index, variant in enumerate(variants):
+            progress(f"comparing {variant.id} with Keras", index, len(variants))
+            judged.append(judging.judged(variant))
+        searched = SearchFrames(
+            clips=[input_tensors(clip.frames, preprocessor) for clip in frames.search],
+            spacings=[clip.spacing for clip in frames.search],
+            reference=[keras_answers(model, manifest, clip) for clip in frames.search],
+        )
+        best = improved(model, judged, options, calibration, searched, folder, judging.judged, progress)
+        _write(msgspec.structs.replace(manifest, variants=tuple(best)), folder)
     return Bundle(options.output)
 
 
@@ -90,10 +126,32 @@ def _frames(options: ConvertOptions, preprocessor: Preprocessor, progress: Progr
     if not options.calib:
         return FrameSet()
 
-    def report(name: str, index: int, total: int | None) -> None:
-        progress(f"sampling {name}", index, total)
+    return sample_frames(options.calib, preprocessor, options.calib_frames, _sampling(progress))
 
-    return sample_frames(options.calib, preprocessor, options.calib_frames, report)
+
+def _labelled(
+    options: ConvertOptions,
+    labels: Sequence[str],
+    model: FrozenModel,
+    preprocessor: Preprocessor,
+    progress: Progress,
+) -> list[LabelledClip]:
+    if options.evaluation is None:
+        return []
+    output = OutputSpec(classes=model.classes, activation=model.activation)
+    return sample_labelled(
+        options.evaluation,
+        labels,
+        output,
+        preprocessor,
+        options.evaluation_frames,
+        options.calib,
+        _sampling(progress),
+    )
+
+
+def _sampling(progress: Progress) -> Callable[[str, int, int | None], None]:
+    return lambda name, index, total: progress(f"sampling {name}", index, total)
 
 
 def _calibration(options: ConvertOptions, frames: FrameSet) -> Calibration | None:
@@ -104,23 +162,30 @@ def _calibration(options: ConvertOptions, frames: FrameSet) -> Calibration | Non
         frames=len(frames.calibration),
         near_duplicates=frames.near_duplicates,
         held_out=frames.held_out_count,
+        searched=sum(len(clip.frames) for clip in frames.search),
     )
 
 
-def _input_spec(model: TracedModel) -> InputSpec:
-    color: ColorOrder = "grey" if model.channels == 1 else "rgb"
+def _input_spec(model: FrozenModel, options: ConvertOptions) -> InputSpec:
+    if model.channels == 1 and options.color is not None:
+        raise UsageError(f"--color {options.color}: the model takes one channel, grey; leave it out")
+    color: ColorOrder = "grey" if model.channels == 1 else options.normalization.color
     return InputSpec(height=model.height, width=model.width, channels=model.channels, color=color)
 
 
 def _preprocessing(options: ConvertOptions, channels: int) -> Preprocessing:
-    for name, values in (("--mean", options.mean), ("--std", options.std)):
+    chosen = options.normalization
+    named = f"--preprocess {options.preprocess}" if options.preprocess else None
+    for name, values in (("--mean", chosen.mean), ("--std", chosen.std)):
         if len(values) not in (1, channels):
-            raise UsageError(f"{name}: {len(values)} numbers for {channels} channel(s); give one, or one a channel")
+            raise UsageError(
+                f"{named or name}: {len(values)} numbers for {channels} channel(s); give one, or one a channel"
+            )
     return Preprocessing(
         resize=options.resize,
         fit=options.fit,
-        mean=options.mean if len(options.mean) == channels else options.mean * channels,
-        std=options.std if len(options.std) == channels else options.std * channels,
+        mean=chosen.mean if len(chosen.mean) == channels else chosen.mean * channels,
+        std=chosen.std if len(chosen.std) == channels else chosen.std * channels,
     )
 
 

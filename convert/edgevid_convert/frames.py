@@ -16,18 +16,18 @@ from edgevid.preprocess import Preprocessor
 from edgevid.sources import open_source
 from edgevid.sources.images import IMAGE_SUFFIXES
 
-__all__ = ["Clip", "FrameSet", "noise_frames", "sample_frames"]
+__all__ = ["Clip", "FrameSet", "noise_frames", "sample_clip_frames", "sample_frames"]
 
 CLIP_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm"})
 THUMBNAIL = (32, 32)
 NEAR_DUPLICATE_LEVELS = 2.0  # mean absolute difference of two thumbnails, in grey levels
-CALIBRATION_SHARE = 3  # every third sampled frame may calibrate; the others judge
+CYCLE = 4  # of sampled frames: the first calibrates, the third is searched on, the second and the fourth judge
 NOISE_FRAMES = 16
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Held-out frames of one source, in order: uint8 (height, width, channels) in the model's colour order.
+    """Frames of one source, in order: uint8 (height, width, channels) in the model's colour order.
 
     ``spacing`` is how many frames of the source lie between two of them, on average.
     """
@@ -35,12 +35,17 @@ class Clip:
     frames: Sequence[Image]
     spacing: float = 1.0
 
+    def thinned(self, step: int) -> Clip:
+        """Return the clip with every ``step``-th frame only."""
+        return Clip(self.frames[::step], self.spacing * step)
+
 
 @dataclass
 class FrameSet:
-    """Frames in the model's size and colour order, those that calibrate apart from those that judge."""
+    """Frames in the model's size and colour order: some calibrate, some choose between candidates, some judge."""
 
     calibration: list[Image] = field(default_factory=list)
+    search: list[Clip] = field(default_factory=list)
     held_out: list[Clip] = field(default_factory=list)
     near_duplicates: int = 0
 
@@ -56,7 +61,7 @@ def sample_frames(
     calibration_frames: int,
     on_frame: Callable[[str, int, int | None], None] = lambda name, index, total: None,
 ) -> FrameSet:
-    """Sample each source evenly over its length; every third frame calibrates, the others are held out.
+    """Sample each source evenly over its length; of four frames one calibrates, one is searched on, two are held out.
 
     Calibration frames that hardly differ from one already taken are dropped: they would only weigh it double.
     Held-out frames are all kept, since a user sees them all.
@@ -74,21 +79,34 @@ def sample_frames(
     chosen = FrameSet()
     thumbnails: list[npt.NDArray[np.float32]] = []
     expanded = [clip for name in sources for clip in _clips_in(name)]
-    per_source = max(1, calibration_frames // len(expanded)) * CALIBRATION_SHARE
+    per_source = max(1, calibration_frames // len(expanded)) * CYCLE
     for name in expanded:
         pixels, stride = _sampled(name, preprocessor, per_source, on_frame)
         if len(pixels) < 2:
             raise UsageError(f"--calib {name}: only {len(pixels)} frame; expected 2 or more, to calibrate and to judge")
-        for image in pixels[::CALIBRATION_SHARE]:
+        for image in pixels[::CYCLE]:
             thumbnail = cv2.resize(image.astype(np.float32), THUMBNAIL, interpolation=cv2.INTER_AREA)
             if any(np.abs(thumbnail - other).mean() < NEAR_DUPLICATE_LEVELS for other in thumbnails):
                 chosen.near_duplicates += 1
             else:
                 thumbnails.append(thumbnail.astype(np.float32, copy=False))
                 chosen.calibration.append(image)
-        held_out = [image for index, image in enumerate(pixels) if index % CALIBRATION_SHARE]
-        chosen.held_out.append(Clip(held_out, stride * len(pixels) / len(held_out)))
+        chosen.held_out.append(Clip(pixels[1::2], stride * len(pixels) / len(pixels[1::2])))
+        if searched := pixels[2::CYCLE]:
+            chosen.search.append(Clip(searched, stride * CYCLE))
     return chosen
+
+
+def sample_clip_frames(
+    name: str, preprocessor: Preprocessor, most: int, on_frame: Callable[[str, int, int | None], None]
+) -> Clip:
+    """Return about ``most`` frames of one source, evenly over its length.
+
+    Raises:
+        SourceError: it cannot be opened or has no frames.
+    """
+    pixels, stride = _sampled(name, preprocessor, most, on_frame)
+    return Clip(pixels, stride)
 
 
 def noise_frames(height: int, width: int, channels: int) -> list[Clip]:

@@ -8,15 +8,26 @@ from pathlib import Path
 
 from edgevid.bundle import BUNDLE_SUFFIX
 from edgevid.errors import BundleError, ModelError, SourceError, UsageError
-from edgevid.manifest import MANIFEST_FILE, VARIANT_IDS, Fit, Resize
+from edgevid.manifest import MANIFEST_FILE, VARIANT_IDS, ColorOrder, Fit, Resize
 from edgevid.ring import check_window
 from edgevid.sources import SAMPLE_PREFIX
+from edgevid_convert.preprocessing import Normalization, chosen_normalization
 
-__all__ = ["CALIBRATED_PRECISIONS", "FORMATS", "PRECISIONS", "ConvertOptions", "default_output"]
+__all__ = [
+    "CALIBRATED_PRECISIONS",
+    "EDGE_TPU_VARIANT",
+    "FORMATS",
+    "PRECISIONS",
+    "TARGETS",
+    "ConvertOptions",
+    "default_output",
+]
 
 FORMATS = ("tflite", "onnx")
 PRECISIONS = ("fp32", "fp16", "dynamic-int8", "int8", "int8-full")
 CALIBRATED_PRECISIONS = frozenset({"int8", "int8-full"})
+TARGETS = ("tflite-runtime", "edgetpu")
+EDGE_TPU_VARIANT = "tflite-int8-full"
 
 
 @dataclass(frozen=True)
@@ -31,11 +42,22 @@ class ConvertOptions:
         calib_frames: how many frames to calibrate on, at most.
         formats: model formats to write.
         precisions: precisions to write; empty for all that are possible.
+        target: what the TFLite files must also suit, one of ``TARGETS``; None for nothing in particular.
         image_size: height and width; None for what the model states.
-        mean, std: in grey levels, one number or one a channel: input = (pixel − mean) / std.
+        preprocess: a name in the table of normalizations; None for ``mean`` and ``std``.
+        mean, std: in grey levels, one number or one a channel: input = (pixel − mean) / std; None for 0 and 1.
+        color: the order of the model's channels; None for what ``preprocess`` says, else RGB.
         resize, fit: how frames come to the model's size.
         window: the bundle's default rolling average, in frames.
         force: replace a bundle of that name.
+        custom_objects: a Python file that defines the model's own layers.
+        trust_model: load a model that may run code of its own.
+        evaluation: labelled clips, a folder with a sub-folder a class or a CSV file; None to judge by none.
+        evaluation_frames: how many frames of them to judge by, at most.
+        max_drop: the share of smoothed labels, or of accuracy, that a variant may lose before it is rejected.
+        search: whether to search for the best int8; None to search where plain int8 misses the gate.
+        search_minutes: how long to search, at most.
+        seed: of what is chosen at random in a search.
     """
 
     model: Path
@@ -45,20 +67,41 @@ class ConvertOptions:
     calib_frames: int = 120
     formats: tuple[str, ...] = FORMATS
     precisions: tuple[str, ...] = ()
+    target: str | None = None
     image_size: tuple[int, int] | None = None
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
+    preprocess: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    color: ColorOrder | None = None
     resize: Resize = "bilinear"
     fit: Fit = "stretch"
     window: int = 64
     force: bool = False
+    custom_objects: Path | None = None
+    trust_model: bool = False
+    evaluation: Path | None = None
+    evaluation_frames: int = 300
+    max_drop: float = 0.02
+    search: bool | None = None
+    search_minutes: float = 5.0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         _check_known("format", self.formats or ("",), FORMATS)
         _check_known("precision", self.precisions, PRECISIONS)
+        _check_known("target", (self.target,) if self.target else (), TARGETS)
         check_window(self.window)
+        _ = self.normalization
         if self.calib_frames < 1:
             raise UsageError(f"--calib-frames {self.calib_frames}: expected 1 or more")
+        if self.evaluation_frames < 1:
+            raise UsageError(f"--eval-frames {self.evaluation_frames}: expected 1 or more")
+        if not 0 <= self.max_drop <= 1:
+            raise UsageError(f"--max-drop {self.max_drop:g}: expected a share from 0 to 1, such as 0.02")
+        if not self.search_minutes > 0:
+            raise UsageError(f"--search-minutes {self.search_minutes:g}: expected a number above 0")
+        if self.search and not self.calib:
+            raise UsageError("--search needs frames to calibrate on: add --calib VIDEO or --calib FOLDER")
         asked_in_vain = CALIBRATED_PRECISIONS.intersection(self.precisions)
         if asked_in_vain and not self.calib:
             raise UsageError(
@@ -70,12 +113,27 @@ class ConvertOptions:
                 f"no variant is both in the format {', '.join(self.formats)} and of the precision "
                 f"{', '.join(self.precisions)}; there are {', '.join(VARIANT_IDS)}"
             )
+        if self.target == "edgetpu" and EDGE_TPU_VARIANT not in self.variant_ids:
+            raise UsageError(
+                f"--target edgetpu takes {EDGE_TPU_VARIANT} alone, which is not asked for: add "
+                "--calib VIDEO or FOLDER, with tflite among --formats and int8-full among --precision"
+            )
         self._check_paths()
+        self._check_output()
+
+    @property
+    def normalization(self) -> Normalization:
+        """How pixels become the numbers that the model gets."""
+        return chosen_normalization(self.preprocess, self.mean, self.std, self.color)
 
     @property
     def by_name(self) -> bool:
         """Whether the user named what to make, so that every part of it must be made."""
         return bool(self.precisions) or self.formats != FORMATS
+
+    def needs(self, variant_id: str) -> bool:
+        """Whether the conversion fails without this variant."""
+        return self.by_name or (self.target == "edgetpu" and variant_id == EDGE_TPU_VARIANT)
 
     @property
     def variant_ids(self) -> tuple[str, ...]:
@@ -94,9 +152,18 @@ class ConvertOptions:
             raise ModelError(f"{self.model}: no such model; expected a .keras or .h5 file, or a SavedModel folder")
         if self.labels is not None and not self.labels.is_file():
             raise ModelError(f"--labels {self.labels}: no such file; expected a text file with one label a line")
+        if self.custom_objects is not None and not self.custom_objects.is_file():
+            raise ModelError(f"--custom-objects {self.custom_objects}: no such file; expected a Python file, MODULE.py")
         for source in self.calib:
             if not source.startswith(SAMPLE_PREFIX) and not Path(source).exists():
                 raise SourceError(f"--calib {source}: no such file or folder; expected a video or a folder of images")
+        if self.evaluation is not None and not self.evaluation.exists():
+            raise SourceError(
+                f"--eval {self.evaluation}: no such file or folder; "
+                "expected a folder with a sub-folder for each class, or a CSV file with the columns clip,label"
+            )
+
+    def _check_output(self) -> None:
         if self.output.suffix != BUNDLE_SUFFIX:
             raise UsageError(f"--output {self.output}: expected a name ending in {BUNDLE_SUFFIX}")
         if self.output.exists() and not self.force:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import msgspec
@@ -16,53 +17,59 @@ from edgevid.manifest import InputSpec, Manifest, Preprocessing, Tensor, Variant
 from edgevid.postprocess import Postprocessor, softmax
 from edgevid.preprocess import Preprocessor
 from edgevid_convert.frames import Clip
-from edgevid_convert.loading import TracedModel
+from edgevid_convert.loading import FrozenModel
 from edgevid_convert.parity import Scores, compare
-from edgevid_convert.variants import Progress
 
-__all__ = ["float_preprocessor", "input_tensors", "proven"]
+__all__ = ["float_preprocessor", "input_tensors", "keras_answers", "proven", "variant_answers"]
 
 
-def proven(bundle: Bundle, model: TracedModel, clips: Sequence[Clip], progress: Progress) -> Manifest:
-    """Return the manifest with every variant's parity, measured through the runtime's own backends."""
+def proven(bundle: Bundle, variant: Variant, reference: Sequence[Scores], clips: Sequence[Clip]) -> Variant:
+    """Return the variant with its parity, measured through the runtime's own backend.
+
+    Args:
+        bundle: where its file is.
+        variant: the variant.
+        reference: what the Keras model answers to each clip, of :func:`keras_answers`.
+        clips: the frames to judge by.
+
+    Raises:
+        ModelError: it answers with something that is no number.
+    """
     manifest = bundle.manifest
-    spacings = [clip.spacing for clip in clips]
     data: Literal["held-out", "noise"] = "held-out" if manifest.calibration else "noise"
-    progress("asking the Keras model", 0, None)
+    with variant_answers(bundle, variant) as answers:
+        candidate = [answers(clip) for clip in clips]
+    spacings = [clip.spacing for clip in clips]
+    parity = compare(reference, candidate, spacings, manifest.smoothing.window, data, manifest.output.activation)
+    if not np.isfinite(parity.max_abs_error):
+        raise ModelError(f"{variant.id}: it answers with something that is no number; leave it out with --precision")
+    return msgspec.structs.replace(variant, parity=parity)
+
+
+def keras_answers(model: FrozenModel, manifest: Manifest, clip: Clip) -> Scores:
+    """Return what the Keras model itself answers to a clip: probabilities, float32 (frames, classes)."""
     preprocessor = float_preprocessor(manifest.input, manifest.preprocessing)
-    reference = [
-        _probabilities(np.concatenate([model(tensor) for tensor in input_tensors(clip.frames, preprocessor)]), model)
-        for clip in clips
-    ]
-    with_parity = []
-    for index, variant in enumerate(manifest.variants):
-        progress(f"comparing {variant.id} with Keras", index, len(manifest.variants))
-        candidate = [_answers(bundle, variant, clip) for clip in clips]
-        parity = compare(reference, candidate, spacings, manifest.smoothing.window, data, model.activation)
-        if not np.isfinite(parity.max_abs_error):
-            raise ModelError(
-                f"{variant.id}: it answers with something that is no number; leave it out with --precision"
-            )
-        with_parity.append(msgspec.structs.replace(variant, parity=parity))
-    return msgspec.structs.replace(manifest, variants=tuple(with_parity))
+    answers = np.concatenate([model(tensor) for tensor in input_tensors(clip.frames, preprocessor)])
+    return softmax(answers) if model.activation == "logits" else answers
 
 
-def _answers(bundle: Bundle, variant: Variant, clip: Clip) -> Scores:
-    """Return what a variant answers to a clip: probabilities, float32 (frames, classes)."""
+@contextmanager
+def variant_answers(bundle: Bundle, variant: Variant) -> Iterator[Callable[[Clip], Scores]]:
+    """Load a variant, and yield what it answers to a clip: probabilities, float32 (frames, classes)."""
     manifest = bundle.manifest
     preprocessor = Preprocessor(manifest.input, manifest.preprocessing, variant.input)
     postprocess = Postprocessor(manifest.output, variant.output)
     name, _ = choose_backend(bundle, variant_id=variant.id)
-    answers = np.empty((len(clip.frames), manifest.output.classes), np.float32)
     with load_backend(name, bundle, variant) as backend:
-        for row, pixels in zip(answers, clip.frames, strict=True):
-            preprocessor.encode(pixels, backend.input)
-            row[:] = postprocess(backend.infer())
-    return answers
 
+        def answers(clip: Clip) -> Scores:
+            rows = np.empty((len(clip.frames), manifest.output.classes), np.float32)
+            for row, pixels in zip(rows, clip.frames, strict=True):
+                preprocessor.encode(pixels, backend.input)
+                row[:] = postprocess(backend.infer())
+            return rows
 
-def _probabilities(answers: Scores, model: TracedModel) -> Scores:
-    return softmax(answers) if model.activation == "logits" else answers
+        yield answers
 
 
 def float_preprocessor(spec: InputSpec, preprocessing: Preprocessing) -> Preprocessor:

@@ -14,35 +14,41 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edgevid.errors import ModelError, first_line
 from edgevid.manifest import Tensor
-from edgevid_convert.loading import TracedModel
+from edgevid_convert.freezing import INPUT_NAME, OUTPUT_NAME
+from edgevid_convert.loading import FrozenModel
+from edgevid_convert.onnx_graph import OP_HANDLERS, OPSET, simplified, unknown_operators
 
 __all__ = ["convert_to_onnx", "describe_onnx", "quantize_onnx"]
 
-OPSET = 17  # read by ONNX Runtime 1.12 and later
 # Layout and number-format changes: they compute nothing.
 BOOKKEEPING_OPERATORS = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "Reshape", "Transpose", "Identity", "Constant"}
 )
 
 
-def convert_to_onnx(model: TracedModel, path: Path) -> None:
+def convert_to_onnx(model: FrozenModel, path: Path) -> None:
     """Write ``model`` as an ``.onnx`` file in float32, batch normalization folded into the convolutions.
 
     Raises:
         ModelError: tf2onnx cannot express the model.
     """
-    frozen = model.frozen
     try:
-        # From the frozen graph: tf2onnx loses the constants of Normalization layers on other ways.
         proto, _ = tf2onnx.convert.from_graph_def(
-            frozen.graph.as_graph_def(),
-            input_names=[tensor.name for tensor in frozen.inputs],
-            output_names=[tensor.name for tensor in frozen.outputs],
+            model.graph,
+            input_names=[f"{INPUT_NAME}:0"],
+            output_names=[f"{OUTPUT_NAME}:0"],
+            tensors_to_rename={f"{name}:0": name for name in (INPUT_NAME, OUTPUT_NAME)},
             opset=OPSET,
+            custom_op_handlers=OP_HANDLERS,
         )
-        onnx.checker.check_model(proto)
+        if unknown := unknown_operators(proto):
+            raise ModelError(f"onnx-fp32: ONNX has no operator for {', '.join(unknown)}")
         onnx.save(proto, str(path))
+        # ONNX Runtime folds batch normalization, and pushes together the transposes that tf2onnx leaves.
         quant_pre_process(str(path), str(path), skip_symbolic_shape=True)
+        onnx.save(simplified(onnx.load(str(path))), str(path))
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(f"onnx-fp32: tf2onnx cannot express it: {first_line(error)}") from error
 
@@ -80,8 +86,17 @@ def quantize_onnx(float_path: Path, calibration: Sequence[npt.NDArray[np.float32
 
 
 def describe_onnx(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """Return the input, the output, and the operators that compute in float of an ``.onnx`` file."""
-    graph = onnx.load(str(path)).graph
+    """Return the input, the output, and the operators that compute in float of an ``.onnx`` file.
+
+    Raises:
+        ModelError: it is not valid ONNX.
+    """
+    model = onnx.load(str(path))
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(f"{path.stem}: what was written is not valid ONNX: {first_line(error)}") from error
+    graph = model.graph
     dequantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     in_float = tuple(
         node.op_type

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,18 @@ from edgevid_convert.engine import tf
 
 __all__ = ["convert_to_tflite", "describe_tflite"]
 
+# How TensorFlow's converter names, far down in its message, what would need Flex or custom operators.
+UNKNOWN_OPERATORS = re.compile(r"^(?:TF Select|Custom) ops: (.+?)\s*$", re.MULTILINE)
 # Layout and number-format changes: they compute nothing.
 BOOKKEEPING_OPERATORS = frozenset({"QUANTIZE", "DEQUANTIZE", "RESHAPE", "DELEGATE"})
 
 
 def convert_to_tflite(
-    saved_model: Path, precision: str, calibration: Sequence[npt.NDArray[np.float32]], path: Path
+    saved_model: Path,
+    precision: str,
+    calibration: Sequence[npt.NDArray[np.float32]],
+    path: Path,
+    per_channel_dense: bool = True,
 ) -> None:
     """Write a SavedModel as a ``.tflite`` file of the given precision.
 
@@ -30,9 +37,11 @@ def convert_to_tflite(
         precision: ``fp32``, ``fp16``, ``dynamic-int8``, ``int8`` or ``int8-full``.
         calibration: input tensors, float32 (1, height, width, channels); used by the int8 precisions.
         path: the file to write.
+        per_channel_dense: whether int8 weights of dense layers have a scale for each class rather than one for all:
+            closer to the model, and unknown to runtimes of 2023 and before.
 
     Raises:
-        ModelError: TensorFlow's converter cannot express the model.
+        ModelError: TFLite cannot express the model, or not in integers alone where ``int8-full`` promises it.
     """
 
     def representative_dataset() -> Iterator[list[npt.NDArray[np.float32]]]:
@@ -42,12 +51,17 @@ def convert_to_tflite(
     try:
         converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
         SETTINGS[precision](converter)
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = not per_channel_dense
         if precision in {"int8", "int8-full"}:
             converter.representative_dataset = representative_dataset
         content = converter.convert()
     except Exception as error:
+        if unknown := UNKNOWN_OPERATORS.findall(str(error)):
+            raise ModelError(f"tflite-{precision}: TFLite has no operator for {', '.join(unknown)}") from error
         raise ModelError(f"tflite-{precision}: TensorFlow cannot express it: {first_line(error)}") from error
     path.write_bytes(content)
+    if precision == "int8-full" and (in_float := describe_tflite(path)[2]):
+        raise ModelError(f"tflite-int8-full: TFLite has {', '.join(sorted(set(in_float)))} in float only")
 
 
 def _float16(converter: Any) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,20 +15,21 @@ import numpy.typing as npt
 
 from edgevid.bundle import sha256_file
 from edgevid.errors import ModelError
-from edgevid.manifest import Tensor, Variant
-from edgevid_convert.loading import TracedModel
+from edgevid.manifest import Variant
+from edgevid_convert.loading import FrozenModel
 from edgevid_convert.options import CALIBRATED_PRECISIONS, ConvertOptions
+from edgevid_convert.targets import fit_to_target
 from edgevid_convert.to_onnx import convert_to_onnx, describe_onnx, quantize_onnx
 from edgevid_convert.to_tflite import convert_to_tflite, describe_tflite
 
-__all__ = ["Progress", "convert_variants"]
+__all__ = ["FloatFiles", "Progress", "convert_variant", "convert_variants", "described"]
 
 # Called with what is being done, how far it has come, and how far it has to go (None: unknown).
 Progress: TypeAlias = Callable[[str, int, int | None], None]
 
 
 def convert_variants(
-    model: TracedModel,
+    model: FrozenModel,
     options: ConvertOptions,
     calibration: Sequence[npt.NDArray[np.float32]],
     folder: Path,
@@ -35,13 +38,15 @@ def convert_variants(
     """Return the variants made, and the reason for each that could not be; one asked for by name must be made."""
     variants, left_out = [], {}
     with tempfile.TemporaryDirectory() as scratch:
+        starts = FloatFiles(model, Path(scratch))
         for index, variant_id in enumerate(options.variant_ids):
             progress(f"converting to {variant_id}", index, len(options.variant_ids))
             try:
-                variants.append(_convert_variant(model, variant_id, calibration, folder, Path(scratch)))
+                variants.append(convert_variant(starts, variant_id, calibration, folder, options.target))
             except ModelError as error:
-                if options.by_name:
-                    raise ModelError(f"{error}; leave it out with --formats or --precision") from error
+                if options.needs(variant_id):
+                    remedy = "; leave it out with --formats or --precision" if options.by_name else ""
+                    raise ModelError(f"{error}{remedy}") from error
                 left_out[variant_id] = str(error)
                 for rubble in folder.glob(f"{variant_id}.*"):
                     rubble.unlink()
@@ -50,34 +55,67 @@ def convert_variants(
     return tuple(variants), left_out
 
 
-def _convert_variant(
-    model: TracedModel,
+@dataclass(frozen=True)
+class FloatFiles:
+    """What several variants of one model start from, each made when it is first asked for.
+
+    Args:
+        model: the float model.
+        folder: where to make it.
+    """
+
+    model: FrozenModel
+    folder: Path
+
+    @cached_property
+    def saved_model(self) -> Path:
+        """The model as a SavedModel folder."""
+        path = self.folder / "frozen"
+        self.model.save_frozen(path)
+        return path
+
+    @cached_property
+    def onnx(self) -> Path:
+        """The model as a float ``.onnx`` file."""
+        path = self.folder / "fp32.onnx"
+        convert_to_onnx(self.model, path)
+        return path
+
+    @cached_property
+    def tflite(self) -> Path:
+        """The model as a float ``.tflite`` file."""
+        path = self.folder / "fp32.tflite"
+        convert_to_tflite(self.saved_model, "fp32", [], path)
+        return path
+
+
+def convert_variant(
+    starts: FloatFiles,
     variant_id: str,
     calibration: Sequence[npt.NDArray[np.float32]],
     folder: Path,
-    scratch: Path,
+    target: str | None,
 ) -> Variant:
-    """Write one variant into ``folder``; what several variants start from is made once, in ``scratch``."""
-    saved_model, float_onnx = scratch / "frozen", scratch / "fp32.onnx"
+    """Write one variant into ``folder``, by the converter of its format alone.
+
+    Raises:
+        ModelError: the converter cannot express the model, or not as the target takes it.
+    """
     format_, precision = variant_id.split("-", 1)
     path = folder / f"{variant_id}.{format_}"
     if format_ == "tflite":
-        if not saved_model.exists():
-            model.save_frozen(saved_model)
-        convert_to_tflite(saved_model, precision, calibration, path)
-        return _variant(variant_id, path, describe_tflite(path))
-    if not float_onnx.exists():
-        convert_to_onnx(model, float_onnx)
-    if precision == "int8":
-        quantize_onnx(float_onnx, calibration, path)
+        convert_to_tflite(starts.saved_model, precision, calibration, path, per_channel_dense=target is None)
+    elif precision == "int8":
+        quantize_onnx(starts.onnx, calibration, path)
     else:
-        shutil.copyfile(float_onnx, path)
-    return _variant(variant_id, path, describe_onnx(path))
+        shutil.copyfile(starts.onnx, path)
+    return fit_to_target(described(variant_id, path), target, folder)
 
 
-def _variant(variant_id: str, path: Path, tensors: tuple[Tensor, Tensor, tuple[str, ...]]) -> Variant:
+def described(variant_id: str, path: Path) -> Variant:
+    """Return the variant that a file is, as far as the file tells."""
     format_, precision = variant_id.split("-", 1)
-    input_tensor, output_tensor, float_operators = tensors
+    input_tensor, output_tensor, float_operators = DESCRIBED[format_](path)
     return Variant(
         id=variant_id,
         format=format_,  # type: ignore[arg-type]  # the ids of the table of variants are made of these
@@ -89,3 +127,6 @@ def _variant(variant_id: str, path: Path, tensors: tuple[Tensor, Tensor, tuple[s
         output=output_tensor,
         float_operators=float_operators if precision in CALIBRATED_PRECISIONS else (),
     )
+
+
+DESCRIBED = {"tflite": describe_tflite, "onnx": describe_onnx}

@@ -65,10 +65,10 @@ class Bundle:
         raise UsageError(f"variant {variant_id!r}: {self.path.name} has {', '.join(self.variant_ids)}")
 
     def preferred(self, formats: frozenset[str]) -> Variant:
-        """Return the variant to run when none is named: the fastest kind in one of the formats.
+        """Return the variant to run when none is named: the fastest kind in one of the formats that passed the gate.
 
         Raises:
-            BundleError: no variant is in any of these formats.
+            BundleError: no variant is in any of these formats, or every one of them was rejected.
         """
         usable = [variant for variant in self.manifest.variants if variant.format in formats]
         if not usable:
@@ -76,7 +76,14 @@ class Bundle:
                 f"{self.path}: no variant in the format {' or '.join(sorted(formats))}, only "
                 f"{', '.join(self.variant_ids)}; install another backend or convert with --formats"
             )
-        return min(usable, key=lambda variant: VARIANT_IDS.index(variant.id))
+        passed = [variant for variant in usable if variant.rejected is None]
+        if not passed:
+            reasons = "; ".join(f"{variant.id}: {variant.rejected}" for variant in usable)
+            raise BundleError(
+                f"{self.path}: every variant that runs here was rejected at conversion ({reasons}); convert with "
+                "more varied --calib, or name one with --variant all the same"
+            )
+        return min(passed, key=lambda variant: VARIANT_IDS.index(variant.id))
 
     def verified_file(self, variant: Variant) -> Path:
         """Return the path of the variant's file, once its SHA-256 has been checked.
@@ -95,6 +102,8 @@ class Bundle:
         _ = self.labels
         for variant in self.manifest.variants:
             self.verified_file(variant)
+            if variant.edgetpu:
+                self._verified(variant.edgetpu.file, variant.edgetpu.sha256)
 
     def _verified(self, name: str, expected_sha256: str) -> Path:
         path = self.path / name

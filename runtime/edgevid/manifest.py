@@ -129,17 +129,92 @@ class Parity(Record, frozen=True, kw_only=True):
     kl_divergence: float | None
 
 
+class Accuracy(Record, frozen=True, kw_only=True):
+    """How often a model is right on labelled frames, from 0 to 1.
+
+    ``accuracy`` is of single frames (top-1), ``smoothed_accuracy`` of the rolling average's labels, and
+    ``worst_class`` the label with the lowest accuracy of single frames among those with frames enough to tell.
+    """
+
+    frames: int
+    accuracy: float
+    smoothed_accuracy: float
+    worst_class: str | None = None
+    worst_class_accuracy: float | None = None
+
+
 class Calibration(Record, frozen=True, kw_only=True):
-    """Which clips and folders the int8 variants were calibrated on, by name, and with how many frames."""
+    """Which clips and folders the int8 variants were calibrated on, by name, and with how many frames.
+
+    ``searched`` frames chose between candidates; ``held_out`` ones did nothing but judge.
+    """
 
     sources: tuple[str, ...]
     frames: int
     near_duplicates: int
     held_out: int
+    searched: int = 0
+
+
+class EdgeTpu(Record, frozen=True, kw_only=True):
+    """A variant's file as the Edge TPU's compiler made it, and how many operators run there and on the CPU."""
+
+    file: str
+    sha256: str
+    mapped_operators: int
+    cpu_operators: int
+
+
+class Candidate(Record, frozen=True, kw_only=True):
+    """One int8 model that a search measured: how much stays in float, how close to Keras it is, and how fast.
+
+    The agreements are on the frames that the search chooses by, which neither calibrate nor judge; ``loss``, the
+    divergence and a little for each label that is another, is on them too. ``latency_ratio`` is its latency ÷ that of
+    plain int8, measured turn by turn on one thread.
+    """
+
+    in_float: int
+    latency_ratio: float
+    top1_agreement: float
+    smoothed_agreement: float
+    loss: float
+
+
+class Sensitivity(Record, frozen=True, kw_only=True):
+    """By how much the loss falls when the output of one layer alone stays in float."""
+
+    layer: str
+    loss: float
+
+
+class Search(Record, frozen=True, kw_only=True):
+    """How the best int8 was found.
+
+    ``in_float`` are the operators left in float and ``reason`` says why; ``sensitivity`` is by how much the loss
+    falls when one activation alone stays in float, by its name.
+    ``plain`` is the parity of plain int8, which this replaced. ``complete`` is false where the time was up first.
+    """
+
+    calibration: str
+    in_float: tuple[str, ...]
+    reason: str
+    latency_ratio: float
+    seed: int
+    seconds: float
+    complete: bool
+    plain: Parity
+    candidates: tuple[Candidate, ...]
+    sensitivity: tuple[Sensitivity, ...]
 
 
 class Variant(Record, frozen=True, kw_only=True):
-    """One converted model: ``id`` is ``<format>-<precision>``; ``parity`` is None only during conversion."""
+    """One converted model: ``id`` is ``<format>-<precision>``; ``parity`` is None only during conversion.
+
+    ``repaired`` tells that its weights were rounded with care, ``search`` how it was chosen where it was;
+    ``rejected`` says why it did not pass the gate, and is None where it did.
+    ``accuracy`` is None where no labelled frames were given.
+    ``edgetpu`` is there where the variant was compiled for one.
+    """
 
     id: str
     format: Format
@@ -151,6 +226,11 @@ class Variant(Record, frozen=True, kw_only=True):
     output: Tensor
     float_operators: tuple[str, ...] = ()
     parity: Parity | None = None
+    repaired: bool = False
+    search: Search | None = None
+    rejected: str | None = None
+    accuracy: Accuracy | None = None
+    edgetpu: EdgeTpu | None = None
 
     def __post_init__(self) -> None:
         if self.id != f"{self.format}-{self.precision}" or self.id not in VARIANT_IDS:
@@ -167,7 +247,9 @@ class SourceModel(Record, frozen=True, kw_only=True):
 class Manifest(Record, frozen=True, kw_only=True):
     """Everything a device needs to know of a converted model (``edgevid.json``).
 
-    ``left_out`` holds the variants that could not be made, each with the reason.
+    ``left_out`` holds the variants that could not be made, each with the reason. ``keras_accuracy`` is the Keras
+    model's own on the labelled frames, if any were given. ``max_drop`` is the gate's. ``remarks`` say what looked
+    wrong about the input.
     """
 
     schema: int = SCHEMA
@@ -181,8 +263,11 @@ class Manifest(Record, frozen=True, kw_only=True):
     smoothing: Smoothing
     labels_sha256: str
     calibration: Calibration | None
+    max_drop: float = 0.02
     variants: tuple[Variant, ...]
     left_out: dict[str, str] = {}
+    keras_accuracy: Accuracy | None = None
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         spec = self.input

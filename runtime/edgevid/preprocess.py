@@ -22,7 +22,6 @@ INTERPOLATION = {
     "area": cv2.INTER_AREA,
 }
 COLOR_CONVERSION = {"rgb": cv2.COLOR_BGR2RGB, "grey": cv2.COLOR_BGR2GRAY}
-LETTERBOX_GREY = 114
 
 
 class Preprocessor:
@@ -82,19 +81,26 @@ class Preprocessor:
     def _fitted(self, image: Image) -> Image:
         height, width = self._input.height, self._input.width
         if self._fit == "crop":
-            image = _centre_crop(image, width / height)
+            image = _cropped(image, height, width)
         elif self._fit == "letterbox":
             return self._letterboxed(image)
         return self._resized(image, width, height)
 
     def _letterboxed(self, image: Image) -> Image:
+        """Return the whole ``image`` between black bars.
+
+        To the pixel what ``tf.image.resize_with_pad`` does, and Keras' image loading for ``pad_to_aspect_ratio``;
+        Keras' Resizing layer adds its bars before it resizes, and differs where a bar begins.
+        """
         height, width = self._input.height, self._input.width
-        scale = min(height / image.shape[0], width / image.shape[1])
-        inner_height = max(1, round(image.shape[0] * scale))
-        inner_width = max(1, round(image.shape[1] * scale))
-        canvas = np.full((height, width, 3), LETTERBOX_GREY, np.uint8)
-        top, left = (height - inner_height) // 2, (width - inner_width) // 2
-        canvas[top : top + inner_height, left : left + inner_width] = self._resized(image, inner_width, inner_height)
+        # In float32, as TensorFlow does it: rounding decides about a row of pixels, and so it did in training.
+        own_height, own_width = np.float32(image.shape[0]), np.float32(image.shape[1])
+        ratio = max(own_width / np.float32(width), own_height / np.float32(height))
+        inner_height, inner_width = own_height / ratio, own_width / ratio
+        top, left = max(0, int((height - inner_height) / 2)), max(0, int((width - inner_width) / 2))
+        inner = self._resized(image, max(1, int(inner_width)), max(1, int(inner_height)))
+        canvas = np.zeros((height, width, 3), np.uint8)
+        canvas[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
         return canvas
 
     def _resized(self, image: Image, width: int, height: int) -> Image:
@@ -119,12 +125,15 @@ def encoding_table(channels: int, preprocessing: Preprocessing, tensor: Tensor) 
     return np.ascontiguousarray(table[None])
 
 
-def _centre_crop(image: Image, aspect: float) -> Image:
-    """Return the largest centred part of ``image`` whose width ÷ height is ``aspect``."""
-    height, width = image.shape[:2]
-    crop_width = min(width, max(1, round(height * aspect)))
-    crop_height = min(height, max(1, round(width / aspect)))
-    top, left = (height - crop_height) // 2, (width - crop_width) // 2
+def _cropped(image: Image, height: int, width: int) -> Image:
+    """Return the largest centred part of ``image`` with the aspect of ``height`` and ``width``.
+
+    To the pixel what Keras does for ``crop_to_aspect_ratio``, and in ``smart_resize``.
+    """
+    own_height, own_width = image.shape[:2]
+    crop_height = max(1, min(own_height, own_width * height // width))
+    crop_width = max(1, min(own_width, own_height * width // height))
+    top, left = (own_height - crop_height) // 2, (own_width - crop_width) // 2
     return image[top : top + crop_height, left : left + crop_width]
 
 

@@ -98,7 +98,7 @@ def _cached_bundle(terminal: Terminal, rebuild: bool) -> Bundle:
                 return bundle
         except BundleError:  # none yet, or a damaged one
             pass
-    terminal.message("building EfficientNet-Lite0 and converting it: about a minute, once")
+    terminal.message("building EfficientNet-Lite0 and converting it: some minutes, once")
     sample: Bundle = import_module("edgevid_convert.sample").convert_sample(path, terminal)
     terminal.result(*import_module("edgevid_convert.cli").outcome(sample), "")
     return sample

@@ -53,7 +53,11 @@ LABELS_SHOWN = 8
 )
 @click.option("--camera", metavar="N", help="The number of a camera, or its path: the newest frame is classified.")
 @click.option("--window", metavar="K", help="Average over the last K predictions; 1 for none.  [default: the bundle's]")
-@click.option("--variant", type=click.Choice(VARIANT_IDS), help="Which variant of the bundle.  [default: the fastest]")
+@click.option(
+    "--variant",
+    type=click.Choice(VARIANT_IDS),
+    help="Which variant of the bundle.  [default: the fastest that passed the gate]",
+)
 @click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True)
 @click.option("--device", type=click.Choice(["cpu"]), default="cpu", show_default=True)
 @click.option("--threads", type=int, default=0, help="Threads of one inference.")
@@ -217,7 +221,8 @@ def what_runs(classifier: VideoClassifier) -> str:
     what = f"{classifier.bundle.path.name}: {classifier.variant.id} on {backend.name} ({backend.device}, {cores})"
     if parity is None or parity.data == "noise":
         return what
-    return f"{what}; keeps {parity.smoothed_agreement:.1%} of Keras' smoothed labels"
+    rejected = f", rejected at conversion: it {classifier.variant.rejected}" if classifier.variant.rejected else ""
+    return f"{what}; keeps {parity.smoothed_agreement:.1%} of Keras' smoothed labels{rejected}"
 
 
 def _counted(count: int, what: str) -> str:

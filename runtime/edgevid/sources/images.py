@@ -40,7 +40,7 @@ class ImageFolderSource(Source):
     def __iter__(self) -> Iterator[Frame]:
         """Yield the images that can be decoded; raises SourceError if there is none."""
         for index, path in enumerate(self.files):
-            image = _read(path)
+            image = read_image(path)
             if image is None:
                 self.broken += 1
             else:
@@ -52,7 +52,7 @@ class ImageFolderSource(Source):
         """Do nothing: every file is closed once it is read."""
 
 
-def _read(path: Path) -> Image | None:
+def read_image(path: Path) -> Image | None:
     """Return the image as BGR, or None if it cannot be decoded."""
     try:
         data = np.fromfile(path, np.uint8)

@@ -1,0 +1,291 @@
+"""Better int8 variants, where plain quantization misses the gate: repaired weights, and a search for the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from edgevid.errors import ModelError
+from edgevid.manifest import Activation, Candidate, Parity, Search, Sensitivity, Variant
+from edgevid.postprocess import softmax
+from edgevid_convert.freezing import INPUT_NAME, OUTPUT_NAME
+from edgevid_convert.gate import passes
+from edgevid_convert.int8.candidates import Answers, Candidates
+from edgevid_convert.int8.onnx import OnnxCandidates
+from edgevid_convert.int8.repair import repaired
+from edgevid_convert.int8.search import Found, Judge, Tried, find_best, loss_of
+from edgevid_convert.int8.tflite import TfliteCandidates
+from edgevid_convert.loading import FrozenModel
+from edgevid_convert.options import CALIBRATED_PRECISIONS, ConvertOptions
+from edgevid_convert.parity import Scores, compare
+from edgevid_convert.targets import fit_to_target
+from edgevid_convert.variants import FloatFiles, Progress, convert_variant, described
+
+__all__ = ["SearchFrames", "improved"]
+
+IMPROVABLE = frozenset({"int8", "int8-full", "dynamic-int8"})
+# What TensorFlow's converter calls the two ends of a model.
+ENDS = {"serving_default_image": INPUT_NAME, "PartitionedCall": OUTPUT_NAME}
+QUICK = 3  # where candidates are many, every third of the search frames
+REPAIR_SHARE = 0.4  # of the time, at most
+
+
+@dataclass(frozen=True)
+class SearchFrames:
+    """The frames that choose between candidates; they neither calibrate nor judge.
+
+    Attributes:
+        clips: input tensors, float32 (1, height, width, channels), a list a clip.
+        spacings: how many frames of video lie between two of them, one number a clip.
+        reference: the Keras model's class probabilities, float32 (frames, classes), one array a clip.
+    """
+
+    clips: Sequence[Sequence[npt.NDArray[np.float32]]]
+    spacings: Sequence[float]
+    reference: Sequence[Scores]
+
+    def thinned(self, step: int) -> SearchFrames:
+        """Return every ``step``-th frame of each clip."""
+        return SearchFrames(
+            [clip[::step] for clip in self.clips],
+            [spacing * step for spacing in self.spacings],
+            [rows[::step] for rows in self.reference],
+        )
+
+
+def improved(
+    model: FrozenModel,
+    variants: Sequence[Variant],
+    options: ConvertOptions,
+    calibration: Sequence[npt.NDArray[np.float32]],
+    frames: SearchFrames,
+    folder: Path,
+    judged: Callable[[Variant], Variant],
+    progress: Progress,
+) -> list[Variant]:
+    """Return the variants, better ones in place of those that miss the gate; their files in ``folder`` are replaced.
+
+    Nothing is improved where the options or a lack of frames forbid it, or where no int8 variant asks for it.
+
+    Args:
+        model: the float model.
+        variants: as the converters alone made them, judged.
+        options: the conversion's.
+        calibration: input tensors, float32 (1, height, width, channels).
+        frames: those to choose by.
+        folder: with the variants' files.
+        judged: returns a variant whose file is in ``folder`` with its parity, and rejected if it misses the gate.
+        progress: called as the work goes on.
+    """
+    chosen = _to_improve(variants, options) if frames.clips and calibration else []
+    if not chosen:
+        return list(variants)
+    with tempfile.TemporaryDirectory() as scratch:
+        better = _improved(model, chosen, options, calibration, frames, folder, Path(scratch), judged, progress)
+    return [better.get(variant.id, variant) for variant in variants]
+
+
+def _to_improve(variants: Sequence[Variant], options: ConvertOptions) -> list[Variant]:
+    """Return the quantized variants to improve: those that miss the gate, or all of them with --search."""
+    if options.search is False or not any(variant.precision in CALIBRATED_PRECISIONS for variant in variants):
+        return []
+    quantized = [variant for variant in variants if variant.precision in IMPROVABLE]
+    return quantized if options.search else [variant for variant in quantized if variant.rejected]
+
+
+def _improved(
+    model: FrozenModel,
+    variants: Sequence[Variant],
+    options: ConvertOptions,
+    calibration: Sequence[npt.NDArray[np.float32]],
+    frames: SearchFrames,
+    folder: Path,
+    scratch: Path,
+    judged: Callable[[Variant], Variant],
+    progress: Progress,
+) -> dict[str, Variant]:
+    """Repair the model, and return each of these variants made from it, by its id."""
+    deadline = time.monotonic() + 60 * options.search_minutes
+    end_of_repair = deadline - 60 * options.search_minutes * (1 - REPAIR_SHARE)
+
+    def repairing(done: int, total: int) -> bool:
+        progress("repairing weights", done, total)
+        return time.monotonic() < end_of_repair
+
+    better = dataclasses.replace(model, graph=repaired(model.graph, calibration, repairing, options.seed))
+    measure = _Measure(frames, model.activation, options.window)
+    plain_loss = min(loss_of(_parity(variant)) for variant in variants)
+    helps = measure.loss(lambda tensor: better(tensor)[0]) < plain_loss
+    starts = FloatFiles(better if helps else model, scratch)
+    work = _Work(starts, helps, calibration, measure, folder, options, judged, progress)
+    results, to_search = {}, sum(variant.precision == "int8" for variant in variants)
+    for variant in variants:
+        if variant.precision == "int8":
+            results[variant.id] = _searched(variant, work, (deadline - time.monotonic()) / to_search)
+            to_search -= 1
+        else:
+            results[variant.id] = _converted_again(variant, work)
+    return results
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """Compares answers with the Keras model's on the search frames."""
+
+    frames: SearchFrames
+    activation: Activation
+    window: int
+
+    def parity(self, answers: Answers, step: int = 1) -> Parity:
+        frames = self.frames.thinned(step)
+        rows = [np.stack([answers(tensor) for tensor in clip]) for clip in frames.clips]
+        scores = [softmax(row) for row in rows] if self.activation == "logits" else rows
+        return compare(frames.reference, scores, frames.spacings, self.window, "held-out", self.activation)
+
+    def loss(self, answers: Answers) -> float:
+        return loss_of(self.parity(answers, QUICK))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What every variant is improved with; see :func:`improved`."""
+
+    starts: FloatFiles
+    repaired: bool
+    calibration: Sequence[npt.NDArray[np.float32]]
+    measure: _Measure
+    folder: Path
+    options: ConvertOptions
+    judged: Callable[[Variant], Variant]
+    progress: Progress
+
+
+def _parity(variant: Variant) -> Parity:
+    assert variant.parity is not None, "only measured variants are improved"
+    return variant.parity
+
+
+def _converted_again(variant: Variant, work: _Work) -> Variant:
+    """Return the variant made from the repaired model, if that is closer to Keras; else as it was."""
+    path = work.folder / variant.file
+    before = path.read_bytes()
+    try:
+        made = convert_variant(work.starts, variant.id, work.calibration, work.folder, work.options.target)
+    except ModelError:  # what there is, is kept, and says whether it passed
+        path.write_bytes(before)
+        return variant
+    again = work.judged(msgspec.structs.replace(made, repaired=work.repaired))
+    if loss_of(_parity(again)) < loss_of(_parity(variant)):
+        return again
+    path.write_bytes(before)
+    return variant
+
+
+def _searched(variant: Variant, work: _Work, seconds: float) -> Variant:
+    """Return the best variant that the search finds; if it judges no better than plain int8, that is kept."""
+    started, path = time.monotonic(), work.folder / variant.file
+    plain = Path(shutil.move(path, work.starts.folder / f"plain-{variant.file}"))
+    try:
+        candidates = CANDIDATES[variant.format](work.starts)
+        found = _found(variant, candidates, plain, work, seconds)
+        tried = _judged_choices(variant, found, candidates, work, started)
+    except ModelError as error:  # what the converters can express, a quantizer or a target may not
+        if variant.rejected is None:
+            raise
+        tried, variant = [], msgspec.structs.replace(variant, rejected=f"{variant.rejected}; no search: {error}")
+    if tried and (tried[-1].rejected is None or loss_of(_parity(tried[-1])) < loss_of(_parity(variant))):
+        return tried[-1]
+    shutil.move(plain, path)
+    return variant
+
+
+def _found(variant: Variant, candidates: Candidates, plain: Path, work: _Work, seconds: float) -> Found:
+    judge = Judge(
+        compared=work.measure.parity,
+        quick=lambda answers: work.measure.parity(answers, QUICK),
+        passes=lambda parity: passes(parity, work.options.max_drop),
+        frame=work.calibration[0],
+        plain=plain,
+    )
+
+    def report(what: str, done: int, total: int) -> None:
+        work.progress(f"{variant.id}: {what}", done, total)
+
+    return find_best(candidates, judge, work.calibration, work.starts.folder, seconds, report)
+
+
+def _judged_choices(
+    variant: Variant, found: Found, candidates: Candidates, work: _Work, started: float
+) -> list[Variant]:
+    """Return what a search chose, judged, until one passes: the last file written is the last one's."""
+    path, results = work.folder / variant.file, []
+    for index, choice in enumerate(found.choices):
+        candidates.write(path, found.ranges, choice.in_float)
+        seconds = time.monotonic() - started
+        record = _record(found, choice, index, candidates, work.options.seed, seconds, _parity(variant))
+        made = fit_to_target(described(variant.id, path), work.options.target, work.folder)
+        results.append(work.judged(msgspec.structs.replace(made, repaired=work.repaired, search=record)))
+        if results[-1].rejected is None:
+            break
+    return results
+
+
+def _record(
+    found: Found,
+    choice: Tried,
+    index: int,
+    candidates: Candidates,
+    seed: int,
+    seconds: float,
+    plain: Parity,
+) -> Search:
+    """Return what the manifest holds of a search."""
+    names = {operator.name: layer_name(operator.output) for operator in candidates.operators}
+    slower = f", after {index} faster that the held-out frames rejected" if index else ""
+    return Search(
+        calibration=found.method,
+        in_float=tuple(names[operator.name] for operator in candidates.operators if operator.name in choice.in_float),
+        reason=f"the closest to Keras of {len(found.tried)} candidates that are about as fast as plain int8{slower}",
+        latency_ratio=choice.latency_ratio,
+        seed=seed,
+        seconds=seconds,
+        complete=found.complete,
+        plain=plain,
+        candidates=tuple(
+            Candidate(
+                in_float=len(tried.in_float),
+                latency_ratio=tried.latency_ratio,
+                top1_agreement=tried.parity.top1_agreement,
+                smoothed_agreement=tried.parity.smoothed_agreement,
+                loss=tried.loss,
+            )
+            for tried in found.tried
+        ),
+        sensitivity=tuple(Sensitivity(layer=layer_name(name), loss=loss) for name, loss in found.sensitivity.items()),
+    )
+
+
+def layer_name(activation: str) -> str:
+    """Return the Keras layer's part of the name that a converter gave an activation."""
+    name = activation.partition(";")[0].removesuffix(":0").removeprefix("model/")
+    return ENDS.get(name, name)
+
+
+def _tflite_candidates(starts: FloatFiles) -> Candidates:
+    return TfliteCandidates(starts.tflite)
+
+
+def _onnx_candidates(starts: FloatFiles) -> Candidates:
+    return OnnxCandidates(starts.onnx)
+
+
+CANDIDATES: dict[str, Callable[[FloatFiles], Candidates]] = {"tflite": _tflite_candidates, "onnx": _onnx_candidates}

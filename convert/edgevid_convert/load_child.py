@@ -1,0 +1,70 @@
+"""The child process that opens a model: looks it through, loads and freezes it, and leaves a graph and facts."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+import msgspec
+
+from edgevid.errors import EdgevidError, ModelError, first_line
+from edgevid_convert.isolation import MEMORY_VARIABLE, submit_to_limits
+from edgevid_convert.loading import ANSWER_FILE, GRAPH_FILE, REQUEST_FILE, Answer, Facts, Failure, Request
+from edgevid_convert.vetting import vet
+
+__all__ = ["load", "main"]
+
+OUT_OF_MEMORY = ("Unable to allocate", "OOM when allocating", "bad_alloc", "Cannot allocate memory")
+
+
+def main(folder: str, parent: int) -> None:
+    """Load the model that ``request.json`` in the folder names; write ``answer.json``, and ``graph.pb``."""
+    request = msgspec.json.decode((Path(folder) / REQUEST_FILE).read_bytes(), type=Request)
+    submit_to_limits(parent, request.memory_gb)
+    answer: Answer
+    try:
+        answer = load(request, Path(folder))
+    except Exception as error:  # noqa: BLE001 - the door of the child: every error goes to the parent
+        traceback.print_exc()
+        answer = _failure(error, request)
+    (Path(folder) / ANSWER_FILE).write_bytes(msgspec.json.encode(answer))
+
+
+def load(request: Request, folder: Path) -> Facts:
+    """Look a model through, open it, and freeze it; write ``graph.pb`` into the folder.
+
+    Raises:
+        ModelError, UsageError: see :func:`edgevid_convert.loading.load_model`.
+    """
+    path, custom = Path(request.path), Path(request.custom_objects) if request.custom_objects else None
+    custom_names = vet(path, folder, trust=request.trust, custom=custom is not None)
+    from edgevid_convert.opening import open_model  # TensorFlow comes with it: only now
+    from edgevid_convert.tracing import freeze
+
+    opened = open_model(path, custom, custom_names, trust=request.trust)
+    facts, graph = freeze(opened, path, request.image_size)
+    (folder / GRAPH_FILE).write_bytes(graph.SerializeToString())
+    return facts
+
+
+def _failure(error: Exception, request: Request) -> Failure:
+    if _out_of_memory(error):
+        return Failure(
+            kind="ModelError",
+            text=f"{request.path}: loading it takes more than the {request.memory_gb:.1f} GB of memory allowed; "
+            f"if it may, set {MEMORY_VARIABLE}=GB",
+        )
+    if isinstance(error, EdgevidError):
+        return Failure(kind=type(error).__name__, text=str(error))
+    return Failure(
+        kind=ModelError.__name__,
+        text=f"{request.path}: it cannot be loaded: unexpected {type(error).__name__}: {first_line(error)}",
+    )
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,115 @@
+"""Looks through a model file before Keras opens it; refuses what runs code, leads to other files, fills the memory.
+
+Keras' own safe mode is no boundary: it was passed by more than once (CVE-2024-3660, CVE-2025-1550, CVE-2025-8747,
+CVE-2025-9905, CVE-2026-1462, CVE-2026-1669). Nothing here imports Keras, and a SavedModel is only parsed.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import h5py
+
+from edgevid.errors import ModelError, first_line
+from edgevid_convert.vetting_config import vet_config
+from edgevid_convert.vetting_hdf5 import vet_hdf5
+
+__all__ = ["vet"]
+
+CONFIG_MEMBER = "config.json"
+WEIGHTS_SUFFIX = ".h5"
+LARGEST_CONFIG = 64 << 20
+LARGEST_MEMBER = 8 << 30
+BOMB_BYTES, BOMB_RATIO = 16 << 20, 100  # weights hardly compress: a member larger and denser than these is none
+
+
+def vet(path: Path, scratch: Path, *, trust: bool, custom: bool) -> frozenset[str]:
+    """Look through a ``.keras``, ``.h5`` or SavedModel.
+
+    Args:
+        path: the file, or the SavedModel's folder.
+        scratch: a folder to unpack the weights into, for a look.
+        trust: let through what can run code; damage and absurd sizes are refused all the same.
+        custom: classes that are not part of Keras are expected, from --custom-objects.
+
+    Returns:
+        The names of these classes and functions.
+
+    Raises:
+        ModelError: it is refused; names the layer or the part, and why.
+    """
+    if path.is_dir():
+        from edgevid_convert.vetting_graph import vet_saved_model  # TensorFlow comes with it: for its file format
+
+        vet_saved_model(path, trust=trust)
+        return frozenset()
+    config = _archive_config(path, scratch) if path.suffix.lower() == ".keras" else _hdf5_config(path)
+    if trust:
+        return frozenset()
+    if isinstance(config, dict):  # losses and metrics may be anyone's: they are not loaded
+        config = {key: value for key, value in config.items() if key != "compile_config"}
+    return vet_config(path, config, custom=custom)
+
+
+def _archive_config(path: Path, scratch: Path) -> Any:
+    """Check each member of a ``.keras`` file, and return its configuration."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            for member in members:
+                _check_member(path, member)
+            names = [member.filename for member in members]
+            if len(set(names)) < len(names):
+                raise ModelError(f"{path}: two of its members have one name; no .keras file that Keras wrote has")
+            if CONFIG_MEMBER not in names:
+                raise ModelError(
+                    f"{path}: no {CONFIG_MEMBER} in it, so it is no Keras model; save it with model.save()"
+                )
+            for name in names:
+                if name.endswith(WEIGHTS_SUFFIX):
+                    unpacked = Path(archive.extract(name, scratch / "unpacked"))
+                    vet_hdf5(path, unpacked)
+                    unpacked.unlink()
+            return _parsed(path, archive.read(CONFIG_MEMBER))
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise ModelError(f"{path}: the archive is damaged: {first_line(error)}; save or copy it again") from error
+
+
+def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
+    name = member.filename
+    if name.startswith(("/", "\\")) or "\\" in name or ".." in PurePosixPath(name).parts:
+        raise ModelError(f"{path}: its member {name!r} would be unpacked outside its folder; no Keras model has that")
+    largest = LARGEST_CONFIG if name.endswith(".json") else LARGEST_MEMBER
+    bomb = member.file_size > BOMB_BYTES and member.file_size > BOMB_RATIO * max(1, member.compress_size)
+    if member.file_size > largest or bomb:
+        raise ModelError(
+            f"{path}: its member {name!r} of {member.compress_size} bytes unpacks to {member.file_size}; "
+            f"no Keras model has that, but a zip bomb has"
+        )
+
+
+def _hdf5_config(path: Path) -> Any:
+    """Check a legacy HDF5 file, and return its configuration."""
+    vet_hdf5(path, path)
+    try:
+        with h5py.File(path, "r") as file:
+            text = file.attrs.get("model_config")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{path}: the HDF5 file is damaged: {first_line(error)}; save or copy it again") from error
+    if text is None:
+        raise ModelError(f"{path}: it holds weights only, no model; save it with model.save(), not save_weights()")
+    return _parsed(path, text)
+
+
+def _parsed(path: Path, text: Any) -> Any:
+    if not isinstance(text, str | bytes):
+        raise ModelError(f"{path}: its configuration is no text; save the model again with model.save()")
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ModelError(f"{path}: its configuration is nested deeper than any model's") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: its configuration is no JSON: {first_line(error)}; save the model again") from error

@@ -1,0 +1,155 @@
+"""Looks through a Keras model's configuration: only what belongs in a model may be named in it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from edgevid.errors import ModelError
+
+__all__ = ["INSIST", "vet_config"]
+
+INSIST = "--trust-model loads it all the same"
+DEEPEST = 200  # a model in a model is six levels
+LARGEST_SIZE = 1 << 24
+SIZE_KEYS = frozenset({"units", "filters", "input_dim", "output_dim", "num_heads", "key_dim", "depth_multiplier"})
+SHAPE_KEYS = frozenset({"batch_shape", "batch_input_shape", "input_shape", "target_shape", "kernel_size", "pool_size"})
+# Keras' marks of values that are no objects.
+VALUE_CLASSES = frozenset(
+    {
+        "__keras_tensor__",
+        "__tensor__",
+        "__numpy__",
+        "__bytes__",
+        "__ellipsis__",
+        "__slice__",
+        "__tuple__",
+        "TensorShape",
+    }
+)
+CODE_CLASSES = {
+    "Lambda": "holds Python code",
+    "__lambda__": "is Python code",
+    "TFSMLayer": "runs a TensorFlow graph from another file",
+    "TorchModuleWrapper": "runs a pickled PyTorch module",
+    "JaxLayer": "runs JAX code",
+    "FlaxLayer": "runs Flax code",
+}
+OF_A_MODEL = (
+    "layers|models|initializers|regularizers|constraints|activations|dtype_policies|quantizers|losses|metrics|"
+    "optimizers|ops"
+)
+# These two families of keras.applications have layers of their own.
+WITH_LAYERS = r"applications\.(convnext|inception_resnet_v2)"
+MODEL_MODULES = re.compile(rf"keras|keras\.random|keras\.(src\.)?({WITH_LAYERS}|({OF_A_MODEL})(\.\w+)*)")
+CLASS_NAME = re.compile(r"[A-Z]\w*")
+FUNCTION_MODULES = re.compile(r"builtins|keras\.(activations|initializers|regularizers|constraints|ops(\.\w+)?)")
+BASE64 = re.compile(r"[A-Za-z0-9+/\s]{60,}={0,2}\s*")
+CODE_OBJECT_MARKS = (0x63, 0xE3)  # how marshal begins a code object
+
+
+class Place(NamedTuple):
+    """A part of the configuration, the layer it belongs to, and how deep it lies."""
+
+    value: Any
+    layer: str
+    depth: int
+
+
+def vet_config(path: Path, config: Any, *, custom: bool) -> frozenset[str]:
+    """Check every class, function and size that a configuration names.
+
+    Args:
+        path: the model, for messages.
+        config: the parsed JSON.
+        custom: names outside of Keras are expected, and only collected.
+
+    Returns:
+        The names of classes and functions that are not part of Keras.
+
+    Raises:
+        ModelError: a part of it could run code, or is absurd.
+    """
+    foreign = set()
+    for place in _places(path, config):
+        if isinstance(place.value, str):
+            _check_text(path, place)
+        elif isinstance(place.value, Mapping):
+            _check_sizes(path, place)
+            name = _foreign_name(path, place)
+            if name and not custom:
+                raise ModelError(
+                    f"{path}: {_layer_name(place)} is of {name!r}, which is not part of Keras; "
+                    "give the Python file that defines it with --custom-objects MODULE.py"
+                )
+            foreign.add(name)
+    return frozenset(filter(None, foreign))
+
+
+def _places(path: Path, config: Any) -> Iterator[Place]:
+    """Yield every part of the configuration, without recursion: it may be nested as deep as its author likes."""
+    places = [Place(config, "the model", 0)]
+    while places:
+        place = places.pop()
+        if place.depth > DEEPEST:
+            raise ModelError(f"{path}: {place.layer} is nested deeper than {DEEPEST} levels; no model is")
+        yield place
+        if isinstance(place.value, Mapping):
+            layer = _layer_name(place)
+            places += [Place(part, layer, place.depth + 1) for part in place.value.values()]
+        elif isinstance(place.value, list):
+            places += [Place(part, place.layer, place.depth + 1) for part in place.value]
+
+
+def _layer_name(place: Place) -> str:
+    """Return the layer that a part belongs to: its own name, where it is one."""
+    inner = place.value.get("config")
+    if isinstance(inner, Mapping) and isinstance(inner.get("name"), str) and "inbound_nodes" not in inner:
+        module = place.value.get("module")
+        if module is None or not str(module).endswith("dtype_policies"):
+            kind = place.value.get("class_name")
+            return place.layer if kind in {"DTypePolicy", "FloatDTypePolicy"} else f"layer {inner['name']!r}"
+    return place.layer
+
+
+def _foreign_name(path: Path, place: Place) -> str | None:
+    """Return the name of a class or function outside of Keras; None where a part names none, or one of Keras."""
+    part = place.value
+    kind = part.get("class_name")
+    if part.get("function_type") == "lambda" or kind in CODE_CLASSES:
+        reason = CODE_CLASSES.get(str(kind), "holds Python code")
+        raise ModelError(f"{path}: {_layer_name(place)} is a {str(kind).strip('_')}, which {reason}; {INSIST}")
+    if isinstance(part.get("vocabulary"), str):
+        raise ModelError(f"{path}: {place.layer} reads the file {part['vocabulary']!r}; {INSIST}")
+    if not isinstance(kind, str) or kind in VALUE_CLASSES:
+        return None
+    if "module" not in part:  # of the legacy format, whose names Keras looks up among its own
+        return kind if ">" in kind else None
+    module, name = part["module"], part.get("config") if kind == "function" else kind
+    if kind == "function" and module == "builtins" and isinstance(name, str) and ">" in name:
+        return name  # registered under a package: Keras looks it up there only
+    allowed, shape = (FUNCTION_MODULES, r"\w+") if kind == "function" else (MODEL_MODULES, CLASS_NAME)
+    if isinstance(module, str) and isinstance(name, str) and allowed.fullmatch(module) and re.fullmatch(shape, name):
+        return None
+    if isinstance(module, str) and (module.partition(".")[0] == "keras" or kind == "function"):
+        raise ModelError(
+            f"{path}: {_layer_name(place)} names {module}.{name}, which is Python code and no part of a model; {INSIST}"
+        )
+    return str(part.get("registered_name") or kind)
+
+
+def _check_text(path: Path, place: Place) -> None:
+    text = place.value
+    if BASE64.fullmatch(text) and base64.b64decode("".join(text[:8].split())[:4])[0] in CODE_OBJECT_MARKS:
+        raise ModelError(f"{path}: {place.layer} carries compiled Python code; {INSIST}")
+
+
+def _check_sizes(path: Path, place: Place) -> None:
+    for key, value in place.value.items():
+        sizes = value if key in SHAPE_KEYS and isinstance(value, list) else [value] if key in SIZE_KEYS else []
+        for size in sizes:
+            if isinstance(size, int | float) and abs(size) > LARGEST_SIZE:
+                raise ModelError(f"{path}: {place.layer} states {key}={value}; a model has at most {LARGEST_SIZE}")

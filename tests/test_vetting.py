@@ -1,0 +1,360 @@
+"""Every known way in which a model file ran code, read other files or filled the memory, each built as it was used."""
+
+from __future__ import annotations
+
+import json
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from edgevid.errors import ModelError
+from edgevid_convert.vetting import vet
+from tests.conftest import Outcome
+
+pytestmark = pytest.mark.usefixtures("quiet_keras")
+Cli = Callable[..., Outcome]
+Edit = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture(scope="session")
+def small(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A harmless classifier, ``.keras``: what the exploits below are built into."""
+    layers = keras.layers
+    image = keras.Input((8, 8, 3))
+    hidden = layers.Activation("relu", name="gate")(layers.Conv2D(2, 3, name="first")(image))
+    model = keras.Model(image, layers.Dense(2, "softmax", name="dense")(layers.GlobalAveragePooling2D()(hidden)))
+    path = tmp_path_factory.mktemp("small") / "small.keras"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.save(path)
+    return path
+
+
+def rewritten(source: Path, path: Path, **members: bytes) -> Path:
+    """Write a ``.keras`` file with some members exchanged or added; ``__`` stands for a dot in their names."""
+    exchanged = {name.replace("__", "."): data for name, data in members.items()}
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, exchanged.pop(name) if name in exchanged else old.read(name))
+        for name, data in exchanged.items():
+            new.writestr(name, data)
+    return path
+
+
+def edited(source: Path, path: Path, edit: Edit) -> Path:
+    """Write a ``.keras`` file whose configuration was changed."""
+    with zipfile.ZipFile(source) as archive:
+        config = json.loads(archive.read("config.json"))
+    edit({layer["name"]: layer for layer in config["config"]["layers"]})
+    return rewritten(source, path, config__json=json.dumps(config).encode())
+
+
+def with_weights(source: Path, path: Path, edit: Callable[[h5py.File], object]) -> Path:
+    """Write a ``.keras`` file whose weights were changed."""
+    with zipfile.ZipFile(source) as archive:
+        weights = Path(archive.extract("model.weights.h5", path.parent))
+    with h5py.File(weights, "r+") as file:
+        edit(file)
+    content = weights.read_bytes()
+    weights.unlink()
+    return rewritten(source, path, model__weights__h5=content)
+
+
+def refused(cli: Cli, model: Path, *arguments: object) -> str:
+    """Return the one line in which a model is refused; nothing else may be left by it."""
+    folder = model.parent
+    before = set(folder.iterdir())
+    outcome = cli("convert", model, "-o", folder / "o.edgevid", *arguments)
+    assert outcome.status == 1, outcome.err
+    assert set(folder.iterdir()) == before
+    assert str(model) in outcome.error
+    return outcome.error
+
+
+def touching(keras: Any, touched: Path) -> Any:
+    """Return a classifier with a Lambda layer that makes the file ``touched`` wherever it is called."""
+    image = keras.Input((8, 8, 3))
+    name = str(touched)
+    code = eval(f"lambda x: (open({name!r}, 'w').close(), x)[1]")
+    hidden = keras.layers.Lambda(code, output_shape=(8, 8, 3), name="backdoor")(image)
+    model = keras.Model(image, keras.layers.Dense(2, "softmax")(keras.layers.GlobalAveragePooling2D()(hidden)))
+    touched.unlink(missing_ok=True)
+    return model
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_lambda_layer_runs_only_when_it_is_trusted(cli: Cli, keras: Any, tmp_path: Path, suffix: str) -> None:
+    """CVE-2024-3660, and CVE-2025-9905 where it is an .h5 file."""
+    touched = tmp_path / "touched"
+    model = tmp_path / f"lambda{suffix}"
+    touching(keras, touched).save(model)
+    touched.unlink(missing_ok=True)
+    line = refused(cli, model)
+    assert "layer 'backdoor' is a Lambda, which holds Python code; --trust-model loads it all the same" in line
+    assert not touched.exists()
+    arguments = ("--formats", "tflite", "--precision", "fp32", "--trust-model")
+    outcome = cli("convert", model, "-o", tmp_path / "o.edgevid", *arguments)
+    assert outcome.status == 0, outcome.err
+    assert touched.exists()  # so the refusal above kept something away
+
+
+def _function(module: str, name: str) -> dict[str, str]:
+    return {"module": module, "class_name": "function", "config": name, "registered_name": name}
+
+
+def _set_activation(value: object) -> Edit:
+    return lambda layers: layers["gate"]["config"].update(activation=value)
+
+
+def _set_class(module: str | None, name: str, **config: object) -> Edit:
+    return lambda layers: layers["gate"].update(
+        module=module, class_name=name, registered_name=None, config={"name": "gate", **config}
+    )
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        # CVE-2025-1550: any function of any module
+        (_set_activation(_function("os", "system")), "layer 'gate' names os.system, which is Python code"),
+        (_set_activation(_function("subprocess", "run")), "layer 'gate' names subprocess.run"),
+        # CVE-2025-8747: one of Keras' own that does more than compute
+        (_set_activation(_function("keras.utils", "get_file")), "layer 'gate' names keras.utils.get_file"),
+        (_set_activation(_function("keras.src.utils.file_utils", "get_file")), "file_utils.get_file"),
+        (_set_class("keras.utils", "get_file", origin="x"), "layer 'gate' names keras.utils.get_file"),
+        (_set_class("keras.models", "load_model", filepath="x"), "layer 'gate' names keras.models.load_model"),
+        (_set_class("keras.callbacks", "CSVLogger", filename="x"), "names keras.callbacks.CSVLogger"),
+        (_set_class("keras.src.saving.saving_lib", "DiskIOStore", root_path="x"), "saving_lib.DiskIOStore"),
+        # CVE-2026-1462, and its kin
+        (_set_class("keras.layers", "TFSMLayer", filepath="x"), "'gate' is a TFSMLayer, which runs a TensorFlow graph"),
+        (_set_class("keras.src.export.tfsm_layer", "TFSMLayer", filepath="x"), "'gate' is a TFSMLayer"),
+        (_set_class("keras.layers", "TorchModuleWrapper", blob="x"), "is a TorchModuleWrapper, which runs a pickled"),
+        (_set_class("keras.layers", "JaxLayer"), "is a JaxLayer, which runs JAX code"),
+        (_set_class("keras.layers", "FlaxLayer"), "is a FlaxLayer, which runs Flax code"),
+        (_set_class("keras.layers", "StringLookup", vocabulary="/etc/passwd"), "reads the file '/etc/passwd'"),
+        # Python code, wherever it stands
+        (_set_activation({"class_name": "__lambda__", "config": {"code": "x"}}), "is a lambda, which is Python code"),
+        (_set_activation({"function_type": "lambda", "function": "x"}), "which holds Python code"),
+        (_set_activation("4wEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=="), "compiled Python code"),
+        # strangers
+        (_set_activation(_function("builtins", "mine>gate")), "is of 'mine>gate', which is not part of Keras"),
+        (_set_activation(_function("builtins", "keras.utils.get_file")), "names builtins.keras.utils.get_file"),
+        (_set_class("builtins", "eval"), "is of 'eval', which is not part of Keras; give the Python file that defines"),
+        (_set_class("my.layers", "Gate"), "--custom-objects MODULE.py"),
+        (_set_class(None, "Gate"), "layer 'gate' is of 'Gate', which is not part of Keras"),
+        # sizes
+        (lambda layers: layers["dense"]["config"].update(units=10**12), "layer 'dense' states units=1000000000000"),
+        (lambda layers: layers["first"]["config"].update(filters=10**30), "layer 'first' states filters=1000000"),
+    ],
+)
+def test_a_configuration_that_names_more_than_a_model(small: Path, tmp_path: Path, edit: Edit, message: str) -> None:
+    with pytest.raises(ModelError) as error:
+        vet(edited(small, tmp_path / "m.keras", edit), tmp_path, trust=False, custom=False)
+    assert message in str(error.value)
+
+
+def test_the_front_door_refuses_before_anything_runs(cli: Cli, small: Path, tmp_path: Path) -> None:
+    """CVE-2025-1550 through the command line: a function that makes a folder of the name it is called with."""
+    made = tmp_path / "made"
+
+    def edit(layers: dict[str, Any]) -> None:
+        layers["gate"].update(
+            class_name="function", module="os", config="mkdir", registered_name="mkdir", inbound_nodes=[]
+        )
+        layers["gate"]["inbound_nodes"] = [{"args": [str(made)], "kwargs": {}}]
+
+    line = refused(cli, edited(small, tmp_path / "m.keras", edit))
+    assert "os.mkdir, which is Python code and no part of a model; --trust-model loads it all the same" in line
+    assert not made.exists()
+
+
+def test_custom_objects_open_no_door_for_keras_own_functions(cli: Cli, small: Path, tmp_path: Path) -> None:
+    """CVE-2025-8747 with --custom-objects given: names of Keras and of Python stay refused."""
+    module = tmp_path / "mine.py"
+    module.write_text("")
+    fetched = tmp_path / "fetched"
+    for function in (_function("keras.utils", "get_file"), _function("os", "system")):
+        path = edited(small, tmp_path / "m.keras", _set_activation(function))
+        assert "which is Python code" in refused(cli, path, "--custom-objects", module)
+    assert not fetched.exists()
+
+
+def _first(file: h5py.File) -> tuple[Any, str]:
+    """Return the group and the name of a weight."""
+    found: list[str] = []
+    file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+    group, _, name = found[0].rpartition("/")
+    return file[group], name
+
+
+def _external_link(file: h5py.File) -> None:
+    group, name = _first(file)
+    del group[name]
+    group[name] = h5py.ExternalLink("/etc/secret.h5", "/secret")
+
+
+def _external_link_beside(file: h5py.File) -> None:
+    file.create_group("a/b")["c"] = h5py.ExternalLink("../other.h5", "/")
+
+
+def _external_storage(file: h5py.File) -> None:
+    group, name = _first(file)
+    shape = group[name].shape
+    del group[name]
+    group.create_dataset(name, shape, np.float32, external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
+
+
+def _virtual(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((4,), np.float32)
+    layout[:] = h5py.VirtualSource("/etc/secret.h5", "secret", (4,))
+    file.create_virtual_dataset("virtual", layout)
+
+
+def _absurd(file: h5py.File) -> None:
+    file.create_dataset("huge", (1 << 20, 1 << 20), np.float32)
+
+
+def _compressed(file: h5py.File) -> None:
+    file.create_dataset("dense_zeros", data=np.zeros((8 << 20,), np.float32), compression="gzip", chunks=(1 << 20,))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (_external_link, "is a link to another file, '/etc/secret.h5'"),  # CVE-2026-1669
+        (_external_link_beside, "/a/b/c is a link to another file, '../other.h5'"),
+        (_external_storage, "lie in another file"),
+        (_virtual, "the data of /virtual lie in another file"),
+        (_absurd, "/huge states a shape of 1048576×1048576, 4398046511104 bytes, and 0 are stored"),
+        (_compressed, "/dense_zeros states a shape of 8388608"),
+    ],
+)
+def test_weights_that_lead_elsewhere_or_are_absurd(
+    cli: Cli, small: Path, tmp_path: Path, edit: Callable[[h5py.File], object], message: str
+) -> None:
+    path = with_weights(small, tmp_path / "m.keras", edit)
+    assert message in refused(cli, path, "--trust-model")  # insisting does not help
+
+
+def test_links_within_the_file_are_followed_nowhere_twice(small: Path, tmp_path: Path) -> None:
+    def edit(file: h5py.File) -> None:
+        file["again"] = file["layers"]  # a hard link: a circle, once it is in itself
+        file["layers/round"] = file["/layers"]
+        file["soft"] = h5py.SoftLink("/layers")
+        file["dangling"] = h5py.SoftLink("/nowhere")
+
+    assert vet(with_weights(small, tmp_path / "m.keras", edit), tmp_path, trust=False, custom=False) == frozenset()
+
+
+def test_an_h5_file_is_looked_through_too(cli: Cli, keras: Any, tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+    keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")]).save(path)
+    with h5py.File(path, "r+") as file:
+        file["model_weights/x"] = h5py.ExternalLink("/etc/secret.h5", "/secret")
+    assert "/model_weights/x is a link to another file" in refused(cli, path)
+    with h5py.File(path, "r+") as file:
+        del file["model_weights/x"]
+        del file.attrs["model_config"]
+    assert "it holds weights only, no model" in refused(cli, path)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"../escaped.txt": b"x"}, "its member '../escaped.txt' would be unpacked outside its folder"),
+        ({"/tmp/escaped.txt": b"x"}, "its member '/tmp/escaped.txt' would be unpacked outside"),
+        ({"assets/..\\..\\escaped": b"x"}, "would be unpacked outside"),
+        ({"assets/zeros": bytes(64 << 20)}, "unpacks to 67108864; no Keras model has that, but a zip bomb has"),
+        ({"config__json": b"[" * 100_000}, "its configuration is nested deeper than any model's"),
+        ({"config__json": b'{"a":' * 300 + b"1" + b"}" * 300}, "is nested deeper than 200 levels"),
+        ({"config__json": b"{"}, "its configuration is no JSON"),
+        ({"model__weights__h5": b"\x89HDF\r\n\x1a\n" + bytes(100)}, "the HDF5 weights are damaged"),
+    ],
+)
+def test_an_archive_that_is_no_model(
+    cli: Cli, small: Path, tmp_path: Path, members: dict[str, bytes], message: str
+) -> None:
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    assert message in refused(cli, rewritten(small, folder / "m.keras", **members))
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_two_members_of_one_name_are_refused(small: Path, tmp_path: Path) -> None:
+    path = rewritten(small, tmp_path / "m.keras")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("config.json", "{}")
+    with pytest.raises(ModelError, match="two of its members have one name"):
+        vet(path, tmp_path, trust=False, custom=False)
+
+
+def test_a_loss_of_ones_own_does_not_matter(keras: Any, tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")])
+
+    def my_loss(truth: Any, answer: Any) -> Any:
+        return keras.ops.mean(answer)
+
+    model.compile("sgd", my_loss)
+    model.save(tmp_path / "m.keras")
+    assert vet(tmp_path / "m.keras", tmp_path, trust=False, custom=False) == frozenset()
+
+
+@pytest.mark.parametrize("kind", ["WriteFile", "ReadFile", "EagerPyFunc", "PrintV2"])
+def test_a_saved_model_that_does_more_than_compute(kind: str, tmp_path: Path) -> None:
+    from edgevid_convert.engine import tf
+
+    touched = tmp_path / "touched"
+    actions: dict[str, Callable[[], Any]] = {
+        "WriteFile": lambda: tf.io.write_file(str(touched), "x"),
+        "ReadFile": lambda: tf.io.read_file("/etc/passwd"),
+        "EagerPyFunc": lambda: tf.py_function(touched.touch, [], []),
+        "PrintV2": lambda: tf.print("x", output_stream=f"file://{touched}"),
+    }
+
+    class Exploit(tf.Module):  # type: ignore[misc]  # TensorFlow publishes no types
+        @tf.function(input_signature=[tf.TensorSpec((1, 4, 4, 3))])  # type: ignore[untyped-decorator]
+        def serve(self, image: Any) -> Any:
+            actions[kind]()
+            return tf.nn.softmax(tf.reduce_mean(image, (1, 2)))
+
+    module = Exploit()
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures=module.serve)
+    with pytest.raises(ModelError, match=f"holds the operator {kind}, which does more than compute; --trust-model"):
+        vet(tmp_path / "saved", tmp_path, trust=False, custom=False)
+    vet(tmp_path / "saved", tmp_path, trust=True, custom=False)
+    assert not touched.exists()
+
+
+@pytest.mark.slow
+def test_a_saved_model_that_writes_is_refused_at_the_front_door(cli: Cli, tmp_path: Path) -> None:
+    from edgevid_convert.engine import tf
+
+    touched = tmp_path / "touched"
+
+    class Exploit(tf.Module):  # type: ignore[misc]  # TensorFlow publishes no types
+        @tf.function(input_signature=[tf.TensorSpec((1, 4, 4, 3))])  # type: ignore[untyped-decorator]
+        def serve(self, image: Any) -> Any:
+            tf.io.write_file(str(touched), "x")
+            return tf.nn.softmax(tf.reduce_mean(image, (1, 2)))
+
+    module = Exploit()
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures=module.serve)
+    assert "holds the operator WriteFile" in refused(cli, tmp_path / "saved")
+    assert not touched.exists()
+
+
+def test_a_damaged_or_strange_saved_model(tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    (folder / "saved_model.pb").write_bytes(b"\xff" * 50)
+    with pytest.raises(ModelError, match="TensorFlow cannot load it"):
+        vet(folder, tmp_path, trust=False, custom=False)
+    (folder / "saved_model.cpb").write_bytes(b"")
+    with pytest.raises(ModelError, match="a SavedModel in chunks"):
+        vet(folder, tmp_path, trust=False, custom=False)
