@@ -6,11 +6,8 @@ import contextlib
 import json
 import os
 import pty
-import signal
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -326,25 +323,6 @@ def test_force_replaces_bundles_only(cli: Cli, model_file: Path, tmp_path: Path)
     assert (output / "precious").exists()
 
 
-def test_an_interrupted_conversion_leaves_nothing(
-    cli: Cli, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from edgevid_convert import variants
-
-    def interrupted(*arguments: object, **options: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(variants, "convert_to_tflite", interrupted)
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    outcome = cli("convert", model_file, "-o", tmp_path / "o.edgevid", *FLOAT_ONLY)
-    assert outcome.status == 130
-    assert outcome.error == "edgevid: interrupted"
-    assert list(tmp_path.iterdir()) == [scratch]
-    assert list(scratch.iterdir()) == []
-
-
 def test_on_a_terminal_there_is_progress_and_no_noise(model_file: Path, clip: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "edgevid", "convert", str(model_file), "-o", str(tmp_path / "o.edgevid")]
     controller, terminal = pty.openpty()
@@ -367,23 +345,6 @@ def test_on_a_terminal_there_is_progress_and_no_noise(model_file: Path, clip: Pa
         assert step in text
     for noise in ("tensorflow:", "WARNING", "INFO", "deprecated", "oneDNN", "Saved artifact", "%|"):
         assert noise not in text
-
-
-def test_a_conversion_that_is_terminated_leaves_nothing(model_file: Path, clip: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out" / "o.edgevid"
-    output.parent.mkdir()
-    command = [sys.executable, "-m", "edgevid", "convert", str(model_file), "-o", str(output), "--calib", str(clip)]
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    deadline = time.monotonic() + 60
-    while not list(output.parent.iterdir()) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert err.strip().splitlines()[-1] == "edgevid: terminated"
-    assert list(output.parent.iterdir()) == []
-    assert list(tmp_path.iterdir()) == [output.parent]
 
 
 def test_a_variant_that_cannot_be_expressed_is_left_out_unless_it_was_named(

@@ -243,10 +243,11 @@ def convert_quietly(options: ConvertOptions, terminal: Terminal) -> Bundle:
         task = progress.add_task("starting", total=None)
         from edgevid_convert.converter import convert_model
 
-        return convert_model(
-            options,
-            lambda what, done, total: progress.update(task, description=what, completed=done, total=total),
-        )
+        def report(what: str, done: int, total: int | None) -> None:
+            terminal.check_stopped()
+            progress.update(task, description=what, completed=done, total=total)
+
+        return convert_model(options, report)
 
 
 def check_packages() -> None:

@@ -118,6 +118,7 @@ def convert_model(options: ConvertOptions, progress: Progress = lambda what, don
             reference=[keras_answers(model, manifest, clip) for clip in frames.search],
         )
         best = improved(model, judged, options, calibration, searched, folder, judging.judged, progress)
+        progress("writing the bundle", 0, None)
         _write(msgspec.structs.replace(manifest, variants=tuple(best)), folder)
     return Bundle(options.output)
 

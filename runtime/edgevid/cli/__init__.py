@@ -10,12 +10,12 @@ import traceback
 from collections.abc import Sequence
 from contextlib import closing
 from importlib import import_module
-from types import FrameType
 from typing import NoReturn
 
 import click
 
 from edgevid._version import __version__
+from edgevid.cli.signals import Terminated, raised_in
 from edgevid.cli.terminal import Terminal, common_options
 from edgevid.errors import EdgevidError
 
@@ -73,51 +73,38 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(status)
 
 
-class Terminated(BaseException):
-    """SIGTERM came; it ends a command as Ctrl-C does, and its temporary files with it."""
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
-
-
 def _status(arguments: Sequence[str] | None, terminal: Terminal) -> int:
-    before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        status = cli.main(
-            args=None if arguments is None else list(arguments),
-            prog_name="edgevid",
-            standalone_mode=False,
-            obj=terminal,
-        )
-        sys.stdout.flush()
+        with raised_in(terminal):
+            status = cli.main(
+                args=None if arguments is None else list(arguments),
+                prog_name="edgevid",
+                standalone_mode=False,
+                obj=terminal,
+            )
+            sys.stdout.flush()
         return status if isinstance(status, int) else 0
-    except Exception as error:  # noqa: BLE001 - the door of the program: every error ends as a line
-        if terminal.debug:
-            traceback.print_exc()
-        return _report(error, terminal)
     except SystemExit:  # click's answer to a broken pipe: the reader of our output has gone, as 'head' does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except KeyboardInterrupt:
-        terminal.error("interrupted")
-        return 128 + signal.SIGINT
-    except Terminated:
-        terminal.error("terminated")
-        return 128 + signal.SIGTERM
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    except BaseException as error:  # noqa: BLE001 - the door of the program: every error ends as a line
+        if terminal.debug:
+            traceback.print_exc()
+        return _report(terminal.stopped_by or error, terminal)
 
 
-def _report(error: Exception, terminal: Terminal) -> int:
+def _report(error: BaseException, terminal: Terminal) -> int:
     """Say in one line what failed and what to do; return the exit status."""
     match error:
         case EdgevidError():
             terminal.error(str(error))
             return error.exit_status
-        case click.Abort():  # click's name for Ctrl-C
+        case KeyboardInterrupt() | click.Abort():  # click's name for Ctrl-C
             terminal.error("interrupted")
             return 128 + signal.SIGINT
+        case Terminated():
+            terminal.error("terminated")
+            return 128 + signal.SIGTERM
         case click.exceptions.NoArgsIsHelpError():
             terminal.console.print(error.format_message(), markup=False)
             return error.exit_code

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -16,6 +14,7 @@ import click
 from edgevid.backends import BACKENDS
 from edgevid.bundle import BUNDLE_SUFFIX
 from edgevid.classifier import VideoClassifier
+from edgevid.cli.signals import stop_on_signals
 from edgevid.cli.terminal import Terminal, common_options, completing_paths
 from edgevid.engine import share_cores
 from edgevid.errors import UsageError
@@ -115,7 +114,7 @@ class RunOptions:
 def _run(options: RunOptions, terminal: Terminal) -> int:
     signals: list[int] = []
     with ExitStack() as stack:
-        stop = stack.enter_context(_stop_on_signals(signals))
+        stop = stack.enter_context(stop_on_signals(signals))
         source = _opened(options)
         feed = stack.enter_context(Feed(source, options.stride, stop))
         classifier = stack.enter_context(_classifier(options, source.live))
@@ -234,22 +233,3 @@ def _frames_expected(source: Source, stride: int, max_frames: int | None) -> int
         return max_frames
     count = -(-source.frame_count // max(stride, 1))
     return min(count, max_frames) if max_frames else count
-
-
-@contextmanager
-def _stop_on_signals(received: list[int]) -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or SIGTERM into a stop after the current frame; a second one ends at once."""
-    stop = threading.Event()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        stop.set()
-        for handled, previous in handlers.items():
-            signal.signal(handled, previous)
-
-    handlers = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for handled, previous in handlers.items():
-            signal.signal(handled, previous)

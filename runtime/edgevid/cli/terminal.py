@@ -47,6 +47,12 @@ class Terminal:
     quiet: bool = False
     debug: bool = False
     console: Console = field(default_factory=_stderr)
+    stopped_by: BaseException | None = None  # KeyboardInterrupt or Terminated, once a signal has raised it
+
+    def check_stopped(self) -> None:
+        """Raise again what a signal raised, where it was lost on its way here."""
+        if self.stopped_by is not None:
+            raise self.stopped_by
 
     def close(self) -> None:
         """Release the terminal."""
