@@ -207,7 +207,7 @@ def test_candidates_of_a_format(make: Callable[[Any, Path], Any], frozen: Any, f
 
     def error(in_float: frozenset[str]) -> float:
         candidates.write(path, found, in_float)
-        asked = candidates.opened(path)
+        asked = candidates.opened(path, 1)
         variant = described(variant_id, path)  # which holds an ONNX file against the checker
         assert (variant.input.dtype, variant.output.dtype) == ("float32", "float32")
         return float(np.abs(np.stack([asked(frame) for frame in frames]) - truth).mean())

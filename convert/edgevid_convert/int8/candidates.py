@@ -54,8 +54,8 @@ class Candidates(Protocol):
         """Write the model in int8, but for the operators of the names ``in_float``."""
         ...
 
-    def opened(self, path: Path) -> Answers:
-        """Return what a file answers, on one thread."""
+    def opened(self, path: Path, threads: int) -> Answers:
+        """Return what a file answers, on this many threads."""
         ...
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnxruntime import InferenceSession, SessionOptions
+from onnxruntime import InferenceSession
 from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
+from edgevid.backends.onnxruntime import open_session
 from edgevid.errors import ModelError, first_line
 from edgevid_convert.int8.candidates import Answers, Operator
 from edgevid_convert.int8.ranges import Range, Seen, observed
@@ -165,11 +166,9 @@ class OnnxCandidates:
             constant.name = there
         return there
 
-    def opened(self, path: Path) -> Answers:
-        """Return what a file answers, on one thread, as the runtime runs it."""
-        options = SessionOptions()
-        options.intra_op_num_threads = 1
-        session = InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    def opened(self, path: Path, threads: int) -> Answers:
+        """Return what a file answers, as the runtime runs it."""
+        session = open_session(path, threads)
         image = session.get_inputs()[0].name
 
         def answers(tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

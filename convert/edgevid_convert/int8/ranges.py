@@ -19,7 +19,7 @@ Range: TypeAlias = tuple[float, float]
 Values: TypeAlias = npt.NDArray[np.float32]
 
 LEVELS = 255
-VALUES_PER_FRAME = 4096  # of each activation that are kept
+VALUES_PER_FRAME = 1024  # of each activation that are kept
 SHARES = np.linspace(1, 0.4, 25)  # of the largest value, tried as the end of the range
 PERCENTILE = 0.01  # per cent, cut off at either end
 BINS = 512

@@ -8,7 +8,7 @@ float, with weights that both converters represent exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from edgevid_convert.engine import tf
 from edgevid_convert.freezing import INPUT_NAME
 from edgevid_convert.int8.equalize import equalized, streams
-from edgevid_convert.int8.layers import Array, Layer, LayeredGraph, Parameters, folded
+from edgevid_convert.int8.layers import Array, Layer, LayeredGraph, Parameters, folded, node_name
 from edgevid_convert.int8.rounding import LARGEST_FAN_IN, least_squares, rounded, rounded_to_nearest
 
 __all__ = ["repaired"]
@@ -26,6 +26,7 @@ __all__ = ["repaired"]
 MOST_FRAMES = 96
 SAMPLES_PER_WEIGHT = 4  # input patches for each weight of an output
 FEWEST_SAMPLES, MOST_SAMPLES = 2048, 8192
+MOST_KEPT_BYTES = 1 << 30
 
 Tensors32 = Sequence[npt.NDArray[np.float32]]
 
@@ -51,30 +52,69 @@ def repaired(
 
 
 class _Running:
-    """A layered graph that can be asked for any of its tensors, while its parameters are replaced."""
+    """A layered graph that is asked for its tensors while its parameters are replaced, layer after layer.
 
-    def __init__(self, layered: LayeredGraph) -> None:
-        names = [name for layer in layered.layers for name in (layer.weights_name, layer.bias_name)]
-        constants = {node.name: node for node in layered.graph.node if node.name in set(names)}
-        self._variables = {name: tf.Variable(tf.make_ndarray(constants[name].attr["value"].tensor)) for name in names}
+    What a layer reads is kept for the layers after it, so that each part of the graph is computed once for all frames.
+    """
 
-        def imported(image: Any) -> None:
-            values = {f"{name}:0": variable.read_value() for name, variable in self._variables.items()}
-            tf.graph_util.import_graph_def(layered.graph, name="", input_map={f"{INPUT_NAME}:0": image, **values})
+    def __init__(self, layered: LayeredGraph, frames: Tensors32) -> None:
+        self._layers = layered.layers
+        self._sources = {node.name: [_tensor(name) for name in node.input] for node in layered.graph.node}
+        self._kept: dict[str, Tensors32] = {_tensor(INPUT_NAME): frames}
+        self._replaced: dict[str, npt.NDArray[np.float32]] = {}
+        with tf.Graph().as_default() as graph:
+            tf.import_graph_def(layered.graph, name="")
+        self._session = tf.compat.v1.Session(graph=graph)
 
-        (placeholder,) = (node for node in layered.graph.node if node.op == "Placeholder")
-        shape = [dimension.size for dimension in placeholder.attr["shape"].shape.dim]
-        self._function = tf.compat.v1.wrap_function(imported, [tf.TensorSpec(shape, tf.float32, name="frame")])
+    def outputs(self, names: Sequence[str]) -> Iterator[list[npt.NDArray[np.float32]]]:
+        """Yield the outputs of the nodes of these names, frame by frame, of the graph as it was given."""
+        for frame in self._kept[_tensor(INPUT_NAME)]:
+            yield self._session.run([_tensor(name) for name in names], {_tensor(INPUT_NAME): frame})
 
-    def asked(self, names: Sequence[str]) -> Callable[[npt.NDArray[np.float32]], list[npt.NDArray[np.float32]]]:
-        """Return a function from a frame to the outputs of the nodes of these names."""
-        tensors = ["frame:0" if name == INPUT_NAME else f"{name}:0" for name in names]
-        pruned = self._function.prune("frame:0", tensors)
-        return lambda frame: [tensor.numpy() for tensor in pruned(tf.constant(frame))]
+    def read_by(self, index: int) -> Tensors32:
+        """Return what a layer reads, frame by frame; to be asked layer after layer, each replaced before the next."""
+        wanted = _tensor(self._layers[index].input)
+        if wanted in self._kept:
+            return self._kept[wanted]
+        between = self._between(wanted)
+        known = [name for name in between if name in self._kept]
+        parameters = {name: self._replaced[name] for name in between if name in self._replaced}
+        tensors = [
+            self._session.run(wanted, {**dict(zip(known, given, strict=True)), **parameters})
+            for given in zip(*(self._kept[name] for name in known), strict=True)
+        ]
+        self._keep(wanted, tensors, self._layers[index + 1 :])
+        return tensors
 
     def replace(self, layer: Layer, parameters: Parameters) -> None:
-        self._variables[layer.weights_name].assign(parameters.weights.astype(np.float32))
-        self._variables[layer.bias_name].assign(parameters.bias.astype(np.float32))
+        """Give a layer other parameters."""
+        self._replaced[_tensor(layer.weights_name)] = parameters.weights.astype(np.float32)
+        self._replaced[_tensor(layer.bias_name)] = parameters.bias.astype(np.float32)
+
+    def _between(self, wanted: str) -> list[str]:
+        """Return the tensors that ``wanted`` is computed from, back to those that are kept."""
+        seen, open_ends = [], [wanted]
+        while open_ends:
+            name = open_ends.pop()
+            if name in seen:
+                continue
+            seen.append(name)
+            if name not in self._kept:
+                open_ends.extend(self._sources[node_name(name)])
+        return seen
+
+    def _keep(self, name: str, tensors: Tensors32, still_to_come: Sequence[Layer]) -> None:
+        """Keep a tensor, if there is room for it, and what the layers to come cannot do without."""
+        room = MOST_KEPT_BYTES - sum(tensor.nbytes for kept in self._kept.values() for tensor in kept)
+        if sum(tensor.nbytes for tensor in tensors) <= room:
+            self._kept[name] = tensors
+        needed = {_tensor(INPUT_NAME)}.union(*(self._between(_tensor(layer.input)) for layer in still_to_come))
+        self._kept = {name: tensors for name, tensors in self._kept.items() if name in needed}
+
+
+def _tensor(name: str) -> str:
+    """Return the full name of a tensor that a GraphDef names in short, as it does a node's first output."""
+    return name if ":" in name else f"{name.lstrip('^')}:0"
 
 
 def _equalized(layered: LayeredGraph, frames: Tensors32) -> LayeredGraph:
@@ -82,10 +122,9 @@ def _equalized(layered: LayeredGraph, frames: Tensors32) -> LayeredGraph:
     if not found:
         return layered
     names = sorted({name for stream in found for name in stream.nodes})
-    ask = _Running(layered).asked(names)
     largest: dict[str, Array] = {}
-    for frame in frames:
-        for name, tensor in zip(names, ask(frame), strict=True):
+    for tensors in _Running(layered, frames).outputs(names):
+        for name, tensor in zip(names, tensors, strict=True):
             peak = np.abs(tensor).max(axis=tuple(range(tensor.ndim - 1))).astype(np.float64)
             largest[name] = np.maximum(largest.get(name, 0), peak)
     return equalized(layered, found, largest)
@@ -105,27 +144,25 @@ class _Sampling:
 
 def _rounded(layered: LayeredGraph, frames: Tensors32, going_on: Callable[[int, int], bool], seed: int) -> LayeredGraph:
     layers, parameters = layered.layers, layered.parameters()
-    ask = _Running(layered).asked([layer.name for layer in layers])
-    generator = np.random.default_rng(seed)
-    samplings = [
-        _sampling(
-            parameters[layer.name], layer, outputs.reshape(-1, outputs.shape[-1]).shape[0], len(frames), generator
-        )
-        for layer, outputs in zip(layers, ask(frames[0]), strict=True)
-    ]
+    running, generator = _Running(layered, frames), np.random.default_rng(seed)
+    samplings: list[_Sampling] = []
     targets: list[list[npt.NDArray[np.float32]]] = [[] for _ in layers]
-    for index, frame in enumerate(frames):
-        for target, sampling, outputs in zip(targets, samplings, ask(frame), strict=True):
-            target.append(sampling.of(index, outputs))
-    running, result = _Running(layered), {}
+    for index, outputs in enumerate(running.outputs([layer.name for layer in layers])):
+        if not samplings:
+            samplings = [
+                _sampling(parameters[layer.name], layer, tensor.size // tensor.shape[-1], len(frames), generator)
+                for layer, tensor in zip(layers, outputs, strict=True)
+            ]
+        for target, sampling, tensor in zip(targets, samplings, outputs, strict=True):
+            target.append(sampling.of(index, tensor))
+    result: dict[str, Parameters] = {}
     for index, layer in enumerate(layers):
         if not going_on(index, len(layers)):
             break
-        ask = running.asked([layer.input])
         patches = np.concatenate(
             [
-                _patches(layer, parameters[layer.name].weights, ask(frame)[0], samplings[index].positions[number])
-                for number, frame in enumerate(frames)
+                _patches(layer, parameters[layer.name].weights, tensor, positions)
+                for tensor, positions in zip(running.read_by(index), samplings[index].positions, strict=True)
             ]
         )
         result[layer.name] = _fitted(layer, parameters[layer.name], patches, np.concatenate(targets[index]))

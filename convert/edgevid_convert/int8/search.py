@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edgevid.backends import available_cores
 from edgevid.manifest import Parity
 from edgevid_convert.int8.candidates import Answers, Candidates, Unit, units
 from edgevid_convert.int8.ranges import METHODS, Range, ranges
@@ -152,14 +153,14 @@ class _Search:
     def loss(self, chosen: Mapping[str, Range], in_float: frozenset[str]) -> float:
         """Return a candidate's loss on few frames."""
         self.candidates.write(self.path, chosen, in_float)
-        return loss_of(self.judge.quick(self.candidates.opened(self.path)))
+        return loss_of(self.judge.quick(self.candidates.opened(self.path, available_cores())))
 
     def measure(self, chosen: Mapping[str, Range], in_float: frozenset[str]) -> None:
         """Compare a candidate with Keras on all frames, and time it; keep what was measured."""
         self.candidates.write(self.path, chosen, in_float)
-        answers = self.candidates.opened(self.path)
-        parity = self.judge.compared(answers)
-        ratio = _latency_ratio(answers, self.candidates.opened(self.judge.plain), self.judge.frame)
+        parity = self.judge.compared(self.candidates.opened(self.path, available_cores()))
+        one, other = (self.candidates.opened(path, 1) for path in (self.path, self.judge.plain))
+        ratio = _latency_ratio(one, other, self.judge.frame)
         self.tried.append(Tried(in_float, parity, loss_of(parity), ratio))
 
 

@@ -85,9 +85,9 @@ class TfliteCandidates:
             raise ModelError("tflite-int8: litert-quantizer gave no model")
         path.write_bytes(result.quantized_model)
 
-    def opened(self, path: Path) -> Answers:
-        """Return what a file answers, on one thread, as the runtime runs it."""
-        interpreter = Interpreter(model_path=str(path), num_threads=1)
+    def opened(self, path: Path, threads: int) -> Answers:
+        """Return what a file answers, as the runtime runs it."""
+        interpreter = Interpreter(model_path=str(path), num_threads=threads)
         interpreter.allocate_tensors()
         image, output = (
             details[0]["index"] for details in (interpreter.get_input_details(), interpreter.get_output_details())
