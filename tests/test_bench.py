@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,3 +130,22 @@ def test_peak_memory_is_this_process() -> None:
     before = peak_rss_mb()
     block = np.ones(40_000_000, np.uint8)
     assert peak_rss_mb() >= max(before, block.nbytes / 1e6)
+
+
+def test_variants_of_two_bundles_are_timed_beside_each_other(
+    bundle_path: Path, clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgevid_bench import beside
+
+    def run(*arguments: object) -> str:
+        monkeypatch.setattr("sys.argv", ["beside", *map(str, arguments)])
+        beside.main()
+        return capsys.readouterr().out
+
+    options = ("--source", clip, "--rounds", 3, "--turns", 10)
+    lines = run(bundle_path, bundle_path, *options).splitlines()
+    assert [line.split()[0] for line in lines] == ["tflite-int8", "onnx-int8"]
+    for line in lines:
+        assert re.search(r"[\d.]+ ms, [\d.]+ ms; ratio [\d.]+ \(from [\d.]+ to [\d.]+, 3 rounds of 10 turns\)", line)
+    with pytest.raises(SystemExit, match=r"edgevid: .*absent.edgevid"):
+        run(bundle_path, bundle_path.with_name("absent.edgevid"), *options)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgevid_convert.engine import tf
+from edgevid_convert.engine import opened_graph, tf
 from edgevid_convert.loading import Statistics
 
 __all__ = ["FirstLayers", "InnerMap"]
@@ -66,9 +66,7 @@ class FirstLayers:
         image = next(node for node in graph.node if node.op == "Placeholder" and node.name in self._users)
         self._image = image.name
         self._shape = tuple(dimension.size for dimension in image.attr["shape"].shape.dim)
-        with tf.Graph().as_default() as imported:  # of its own: its functions may have the names of others
-            tf.import_graph_def(graph, name="")
-        self._session = tf.compat.v1.Session(graph=imported)
+        self._session = opened_graph(graph)
 
     def inner_map(self) -> InnerMap:
         """Return what the operators before the first convolution make of the input; 1 and 0 where there are none."""

@@ -254,7 +254,8 @@ def _record(
     return Search(
         calibration=found.method,
         in_float=tuple(names[operator.name] for operator in candidates.operators if operator.name in choice.in_float),
-        reason=f"the closest to Keras of {len(found.tried)} candidates that are about as fast as plain int8{slower}",
+        reason=f"of {len(found.tried)} candidates the one with the fewest operators in float, among those closest to "
+        f"Keras and about as fast as plain int8{slower}",
         latency_ratio=choice.latency_ratio,
         seed=seed,
         seconds=seconds,

@@ -99,24 +99,22 @@ class FrozenModel:
     statistics: Statistics | None = None
 
     @cached_property
-    def _function(self) -> Any:
-        from edgevid_convert.engine import tf
+    def _session(self) -> Any:
+        from edgevid_convert.engine import opened_graph
 
-        imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(self.graph, name=""), [])
-        return imported.prune("image:0", "output:0")
+        return opened_graph(self.graph)
 
     def __call__(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return the model's own answer, float32 (1, classes): the reference that variants are held against."""
-        from edgevid_convert.engine import tf
-
-        answer: npt.NDArray[np.float32] = self._function(tf.constant(images)).numpy()
+        answer: npt.NDArray[np.float32] = self._session.run("output:0", {"image:0": images})
         return answer
 
     def save_frozen(self, folder: Path) -> None:
         """Write the graph as a SavedModel whose signature names its input ``image`` and its output ``output``."""
         from edgevid_convert.engine import tf
 
-        function = self._function
+        imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(self.graph, name=""), [])
+        function = imported.prune("image:0", "output:0")
         spec = tf.TensorSpec((1, self.height, self.width, self.channels), tf.float32, name="image")
         module = tf.Module()
         module.serve = tf.function(lambda image: {"output": function(image)}, input_signature=[spec], autograph=False)

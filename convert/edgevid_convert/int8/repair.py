@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgevid_convert.engine import tf
+from edgevid_convert.engine import opened_graph
 from edgevid_convert.freezing import INPUT_NAME
 from edgevid_convert.int8.equalize import equalized, streams
 from edgevid_convert.int8.layers import Array, Layer, LayeredGraph, Parameters, folded, node_name
@@ -26,7 +26,7 @@ __all__ = ["repaired"]
 MOST_FRAMES = 96
 SAMPLES_PER_WEIGHT = 4  # input patches for each weight of an output
 FEWEST_SAMPLES, MOST_SAMPLES = 2048, 8192
-MOST_KEPT_BYTES = 1 << 30
+MOST_KEPT_BYTES = 1 << 29
 
 Tensors32 = Sequence[npt.NDArray[np.float32]]
 
@@ -62,9 +62,7 @@ class _Running:
         self._sources = {node.name: [_tensor(name) for name in node.input] for node in layered.graph.node}
         self._kept: dict[str, Tensors32] = {_tensor(INPUT_NAME): frames}
         self._replaced: dict[str, npt.NDArray[np.float32]] = {}
-        with tf.Graph().as_default() as graph:
-            tf.import_graph_def(layered.graph, name="")
-        self._session = tf.compat.v1.Session(graph=graph)
+        self._session = opened_graph(layered.graph)
 
     def outputs(self, names: Sequence[str]) -> Iterator[list[npt.NDArray[np.float32]]]:
         """Yield the outputs of the nodes of these names, frame by frame, of the graph as it was given."""

@@ -1,4 +1,7 @@
-"""The search for the best int8: the most faithful of the candidates that are about as fast as plain int8.
+"""The search for the best int8: of the candidates that are about as fast as plain int8, one of the most faithful.
+
+Of those that are nearly as faithful as the best it takes the one with the fewest operators in float: this machine may
+have float and integers equally fast, where the device that the model is for does not.
 
 It starts from everything in int8, settles how ranges are chosen, and then lets operators compute in float, an
 activation at a time with all that touch it: those first that cost the most agreement. Agreement is measured on frames
@@ -22,9 +25,10 @@ from edgevid_convert.int8.ranges import METHODS, Range, ranges
 
 __all__ = ["Found", "Judge", "Tried", "find_best", "loss_of"]
 
-# Times the latency of plain int8: the most faithful candidate of the first class that has one that will do is taken.
+# Times the latency of plain int8: a candidate of the first class that has one that will do is taken.
 # The first aims at 1.10, and a measured ratio is not exact; beyond the last, float is hardly slower.
 SPEED_CLASSES = (1.08, 1.25, 2.0)
+NEARLY = 1.5  # times the least loss, a candidate is as faithful as the best
 MOST_CHOICES = 4  # that the held-out frames are asked about
 LABEL_WEIGHT = 0.02  # nats, for all labels: what a user sees decides between candidates of nearly one divergence
 TURNS = 21  # of a candidate and of plain int8, in a latency
@@ -99,7 +103,7 @@ def find_best(
     seconds: float,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Found:
-    """Search for the most faithful candidate that is about as fast as plain int8.
+    """Search for a candidate that is about as fast as plain int8, and as faithful as can be.
 
     Args:
         candidates: makes them.
@@ -203,12 +207,14 @@ def _by(sensitivity: Mapping[str, float]) -> Callable[[Unit], float]:
 
 
 def _choices(tried: Sequence[Tried], passes: Callable[[Parity], bool]) -> tuple[Tried, ...]:
-    """Return the most faithful candidate that will do of each class of speed, then those nearest to them."""
+    """Return the best candidate that will do of each class of speed, then those nearest to them."""
     best = []
     for limit in (*SPEED_CLASSES, float("inf")):
         fast = [one for one in tried if one.latency_ratio <= limit]
         passing = [one for one in fast if passes(one.parity)]
         if passing:
-            best.append(min(passing, key=lambda one: one.loss))
+            least = min(one.loss for one in passing)
+            near = [one for one in passing if one.loss <= NEARLY * least]
+            best.append(min(near, key=lambda one: (len(one.in_float), one.loss)))
     nearest = sorted(tried, key=lambda one: (not passes(one.parity), one.loss))
     return tuple(dict.fromkeys([*best, *nearest]))[:MOST_CHOICES]
