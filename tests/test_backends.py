@@ -172,3 +172,40 @@ def _uninstall(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Point a row of the table at a package that nobody has installed."""
     entry = dataclasses.replace(BACKENDS[name], package="a_package_that_is_not_there")
     monkeypatch.setitem(backends_module.BACKENDS, name, entry)
+
+
+def test_onnxruntime_sums_integers_exactly_on_every_cpu(tmp_path: Path) -> None:
+    """Its default on x86 without VNNI would sum two products in 16 bits, and cut off: half of the answer here."""
+    onnx = pytest.importorskip("onnx")
+    from edgevid.backends.onnxruntime import open_session
+
+    channels = 64
+    exact = 255 * 127 * channels
+    constants = {
+        "one": np.float32(1),
+        "zero": np.uint8(0),
+        "weights": np.full((8, channels, 1, 1), 127, np.int8),
+        "weights_zero": np.int8(0),
+        "step": np.float32(exact / 200),
+    }
+    make = onnx.helper.make_node
+    nodes = [
+        make("QuantizeLinear", ["image", "one", "zero"], ["q"]),
+        make("DequantizeLinear", ["q", "one", "zero"], ["x"]),
+        make("DequantizeLinear", ["weights", "one", "weights_zero"], ["w"]),
+        make("Conv", ["x", "w"], ["y"]),
+        make("QuantizeLinear", ["y", "step", "zero"], ["qy"]),
+        make("DequantizeLinear", ["qy", "step", "zero"], ["answer"]),
+    ]
+    tensor = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        nodes,
+        "sum",
+        [onnx.helper.make_tensor_value_info("image", tensor, (1, channels, 4, 4))],
+        [onnx.helper.make_tensor_value_info("answer", tensor, (1, 8, 4, 4))],
+        [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    path = tmp_path / "sum.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), str(path))
+    (answer,) = open_session(path, 1).run(None, {"image": np.full((1, channels, 4, 4), 255, np.float32)})
+    np.testing.assert_allclose(answer, exact, rtol=0.01)

@@ -13,7 +13,7 @@ import pytest
 @pytest.mark.slow
 def test_a_short_training_leaves_a_model_and_its_labels(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
-    from edgevid_convert.loading import load_model
+    from edgevid_convert.loading.model import load_model
 
     command = [sys.executable, "-m", "edgevid_bench.collapse", "--output", str(tmp_path / "out"), "--epochs", "1"]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)

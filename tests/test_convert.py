@@ -21,7 +21,7 @@ from edgevid.postprocess import softmax
 from edgevid.preprocess import Preprocessor
 from edgevid_convert import converter
 from edgevid_convert.frames import sample_frames
-from edgevid_convert.loading import FrozenModel, load_model
+from edgevid_convert.loading.model import FrozenModel, load_model
 from edgevid_convert.parity import compare, smoothed_labels
 from tests.conftest import Outcome, picture, write_clip
 

@@ -26,7 +26,7 @@ def frames() -> Frames:
 @pytest.fixture(scope="module")
 def frozen(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A network of every kind of layer that is repaired: strided, depthwise, grouped, residual, with ReLU and ReLU6."""
-    from edgevid_convert.loading import load_model
+    from edgevid_convert.loading.model import load_model
 
     layers = keras.layers
     keras.utils.set_random_seed(3)

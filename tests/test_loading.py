@@ -17,8 +17,8 @@ import pytest
 from edgevid.bundle import Bundle
 from edgevid.errors import ModelError, UsageError
 from edgevid.manifest import VARIANT_IDS
-from edgevid_convert import load_child
-from edgevid_convert.loading import FrozenModel, Request, load_model
+from edgevid_convert.loading import child as load_child
+from edgevid_convert.loading.model import FrozenModel, Request, load_model
 from tests.conftest import Outcome
 
 pytestmark = pytest.mark.usefixtures("quiet_keras")

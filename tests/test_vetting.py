@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgevid.errors import ModelError
-from edgevid_convert.vetting import vet
+from edgevid_convert.vetting.vet import vet
 from tests.conftest import Outcome
 
 pytestmark = pytest.mark.usefixtures("quiet_keras")

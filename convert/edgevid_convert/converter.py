@@ -35,7 +35,7 @@ from edgevid_convert.first_layers import FirstLayers
 from edgevid_convert.frames import FrameSet, noise_frames, sample_frames
 from edgevid_convert.input_checks import check_input
 from edgevid_convert.judging import Judging, keras_accuracy
-from edgevid_convert.loading import FrozenModel, load_model
+from edgevid_convert.loading.model import FrozenModel, load_model
 from edgevid_convert.options import ConvertOptions
 from edgevid_convert.proof import float_preprocessor, input_tensors, keras_answers
 

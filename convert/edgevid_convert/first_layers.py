@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgevid_convert.engine import opened_graph, tf
-from edgevid_convert.loading import Statistics
+from edgevid_convert.loading.model import Statistics
 
 __all__ = ["FirstLayers", "InnerMap"]
 

@@ -17,14 +17,14 @@ import numpy.typing as npt
 from edgevid.errors import ModelError
 from edgevid.manifest import Activation, Candidate, Parity, Search, Sensitivity, Variant
 from edgevid.postprocess import softmax
-from edgevid_convert.freezing import INPUT_NAME, OUTPUT_NAME
 from edgevid_convert.gate import passes
 from edgevid_convert.int8.candidates import Answers, Candidates
 from edgevid_convert.int8.onnx import OnnxCandidates
 from edgevid_convert.int8.repair import repaired
 from edgevid_convert.int8.search import Found, Judge, Tried, find_best, loss_of
 from edgevid_convert.int8.tflite import TfliteCandidates
-from edgevid_convert.loading import FrozenModel
+from edgevid_convert.loading.freezing import INPUT_NAME, OUTPUT_NAME
+from edgevid_convert.loading.model import FrozenModel
 from edgevid_convert.options import CALIBRATED_PRECISIONS, ConvertOptions
 from edgevid_convert.parity import Scores, compare
 from edgevid_convert.targets import fit_to_target

@@ -10,7 +10,7 @@ from edgevid.arrays import Image
 from edgevid.errors import UsageError
 from edgevid.manifest import InputSpec, Preprocessing
 from edgevid_convert.first_layers import FirstLayers, InnerMap
-from edgevid_convert.loading import Statistics
+from edgevid_convert.loading.model import Statistics
 from edgevid_convert.options import ConvertOptions
 from edgevid_convert.preprocessing import PLAIN
 from edgevid_convert.proof import float_preprocessor, input_tensors

@@ -12,7 +12,7 @@ from edgevid.manifest import Accuracy, Manifest, Variant
 from edgevid_convert.evaluation import LabelledClip, measure_accuracy
 from edgevid_convert.frames import Clip
 from edgevid_convert.gate import gated
-from edgevid_convert.loading import FrozenModel
+from edgevid_convert.loading.model import FrozenModel
 from edgevid_convert.parity import Scores
 from edgevid_convert.proof import keras_answers, proven, variant_answers
 

@@ -17,7 +17,7 @@ from edgevid.manifest import InputSpec, Manifest, Preprocessing, Tensor, Variant
 from edgevid.postprocess import Postprocessor, softmax
 from edgevid.preprocess import Preprocessor
 from edgevid_convert.frames import Clip
-from edgevid_convert.loading import FrozenModel
+from edgevid_convert.loading.model import FrozenModel
 from edgevid_convert.parity import Scores, compare
 
 __all__ = ["float_preprocessor", "input_tensors", "keras_answers", "proven", "variant_answers"]

@@ -14,8 +14,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edgevid.errors import ModelError, first_line
 from edgevid.manifest import Tensor
-from edgevid_convert.freezing import INPUT_NAME, OUTPUT_NAME
-from edgevid_convert.loading import FrozenModel
+from edgevid_convert.loading.freezing import INPUT_NAME, OUTPUT_NAME
+from edgevid_convert.loading.model import FrozenModel
 from edgevid_convert.onnx_graph import OP_HANDLERS, OPSET, simplified, unknown_operators
 
 __all__ = ["convert_to_onnx", "describe_onnx", "quantize_onnx"]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from edgevid.bundle import sha256_file
 from edgevid.errors import ModelError
 from edgevid.manifest import Variant
-from edgevid_convert.loading import FrozenModel
+from edgevid_convert.loading.model import FrozenModel
 from edgevid_convert.options import CALIBRATED_PRECISIONS, ConvertOptions
 from edgevid_convert.targets import fit_to_target
 from edgevid_convert.to_onnx import convert_to_onnx, describe_onnx, quantize_onnx

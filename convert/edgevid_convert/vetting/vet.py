@@ -14,8 +14,8 @@ from typing import Any
 import h5py
 
 from edgevid.errors import ModelError, first_line
-from edgevid_convert.vetting_config import vet_config
-from edgevid_convert.vetting_hdf5 import vet_hdf5
+from edgevid_convert.vetting.config import vet_config
+from edgevid_convert.vetting.hdf5 import vet_hdf5
 
 __all__ = ["vet"]
 
@@ -42,7 +42,7 @@ def vet(path: Path, scratch: Path, *, trust: bool, custom: bool) -> frozenset[st
         ModelError: it is refused; names the layer or the part, and why.
     """
     if path.is_dir():
-        from edgevid_convert.vetting_graph import vet_saved_model  # TensorFlow comes with it: for its file format
+        from edgevid_convert.vetting.graph import vet_saved_model  # TensorFlow comes with it: for its file format
 
         vet_saved_model(path, trust=trust)
         return frozenset()

@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from edgevid.errors import ModelError, UsageError, first_line
 from edgevid.manifest import Activation
-from edgevid_convert.channels import with_channels_last
 from edgevid_convert.engine import tf
 from edgevid_convert.first_layers import FirstLayers
-from edgevid_convert.freezing import INPUT_NAME, OUTPUT_NAME, frozen_graph, plain_graph
-from edgevid_convert.loading import Facts, FrozenModel
-from edgevid_convert.opening import Opened
+from edgevid_convert.loading.channels import with_channels_last
+from edgevid_convert.loading.freezing import INPUT_NAME, OUTPUT_NAME, frozen_graph, plain_graph
+from edgevid_convert.loading.model import Facts, FrozenModel
+from edgevid_convert.loading.opening import Opened
 
 __all__ = ["freeze"]
 

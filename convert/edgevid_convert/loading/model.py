@@ -17,13 +17,13 @@ import numpy.typing as npt
 
 from edgevid.errors import EdgevidError, ModelError, UsageError
 from edgevid.manifest import Activation
-from edgevid_convert.containers import check_container
-from edgevid_convert.isolation import MEMORY_VARIABLE, child_process, died_of, memory_limit
+from edgevid_convert.loading.containers import check_container
+from edgevid_convert.loading.isolation import MEMORY_VARIABLE, child_process, died_of, memory_limit
 
 __all__ = ["Answer", "Facts", "Failure", "FrozenModel", "Request", "Statistics", "load_model"]
 
 REQUEST_FILE, ANSWER_FILE, GRAPH_FILE = "request.json", "answer.json", "graph.pb"
-CHILD_MODULE = "edgevid_convert.load_child"
+CHILD_MODULE = "edgevid_convert.loading.child"
 REFUSAL_SECONDS = 0.5  # within which the child has looked at most files, before it loads them
 IMPORTED_MEANWHILE = "edgevid_convert.variants"  # TensorFlow and the converters, which take seconds
 FAILURES: dict[str, type[EdgevidError]] = {"ModelError": ModelError, "UsageError": UsageError}

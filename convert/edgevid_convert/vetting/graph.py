@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.errors import ModelError, first_line
-from edgevid_convert.containers import SAVED_MODEL_FILE
-from edgevid_convert.vetting_config import INSIST
+from edgevid_convert.loading.containers import SAVED_MODEL_FILE
+from edgevid_convert.vetting.config import INSIST
 
 __all__ = ["vet_saved_model"]
 

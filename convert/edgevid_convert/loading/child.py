@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 
 from edgevid.errors import EdgevidError, ModelError, first_line
-from edgevid_convert.isolation import MEMORY_VARIABLE, submit_to_limits
-from edgevid_convert.loading import ANSWER_FILE, GRAPH_FILE, REQUEST_FILE, Answer, Facts, Failure, Request
-from edgevid_convert.vetting import vet
+from edgevid_convert.loading.isolation import MEMORY_VARIABLE, submit_to_limits
+from edgevid_convert.loading.model import ANSWER_FILE, GRAPH_FILE, REQUEST_FILE, Answer, Facts, Failure, Request
+from edgevid_convert.vetting.vet import vet
 
 __all__ = ["load", "main"]
 
@@ -34,12 +34,12 @@ def load(request: Request, folder: Path) -> Facts:
     """Look a model through, open it, and freeze it; write ``graph.pb`` into the folder.
 
     Raises:
-        ModelError, UsageError: see :func:`edgevid_convert.loading.load_model`.
+        ModelError, UsageError: see :func:`edgevid_convert.loading.model.load_model`.
     """
     path, custom = Path(request.path), Path(request.custom_objects) if request.custom_objects else None
     custom_names = vet(path, folder, trust=request.trust, custom=custom is not None)
-    from edgevid_convert.opening import open_model  # TensorFlow comes with it: only now
-    from edgevid_convert.tracing import freeze
+    from edgevid_convert.loading.opening import open_model  # TensorFlow comes with it: only now
+    from edgevid_convert.loading.tracing import freeze
 
     opened = open_model(path, custom, custom_names, trust=request.trust)
     facts, graph = freeze(opened, path, request.image_size)
