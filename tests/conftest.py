@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -186,6 +187,12 @@ def bundle_path(model_file: Path, labels_file: Path, clip: Path, images: Path) -
 def bundle(bundle_path: Path) -> Bundle:
     """That bundle, opened."""
     return Bundle(bundle_path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> None:
+    """A shell has what it starts in its background ignore Ctrl-C, and with it all that the tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
