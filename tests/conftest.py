@@ -63,13 +63,6 @@ class Outcome:
         return lines[0]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have one process run all tests that use the sample: two would make it at once."""
-    for item in items:
-        if item.get_closest_marker("sample"):
-            item.add_marker(pytest.mark.xdist_group("sample"))
-
-
 @pytest.fixture
 def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     """Run the command line in this process, through its front door."""

@@ -7,6 +7,8 @@ import warnings
 from typing import Any
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says: TFLite comes from TensorFlow
+# Without it TensorFlow computes channels-first and some grouped convolutions only on CPUs of the last years.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 with warnings.catch_warnings():
