@@ -66,7 +66,7 @@ def test_a_signal_ends_a_conversion_whatever_a_library_makes_of_it(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", STATUS)
-@pytest.mark.parametrize("delay", [0.6, 2.5, 6.0, 9.0])
+@pytest.mark.parametrize("delay", [0, 2, 5, 8])
 def test_nothing_is_left_whenever_it_comes(
     model_file: Path, clip: Path, tmp_path: Path, delay: float, number: signal.Signals
 ) -> None:
@@ -81,6 +81,8 @@ def test_nothing_is_left_whenever_it_comes(
         text=True,
         env={**os.environ, "TMPDIR": str(scratch)},
     )
+    while process.poll() is None and not list(scratch.iterdir()):  # before that, Python itself is being started
+        time.sleep(0.02)
     time.sleep(delay)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)

@@ -44,11 +44,33 @@ def frozen(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     model = keras.Model(image, outputs)
     generator = np.random.default_rng(1)
     model.set_weights([weight * generator.uniform(0.3, 3, weight.shape[-1]) for weight in model.get_weights()])
-    path = tmp_path_factory.mktemp("frozen") / "model.keras"
+    return load_model(_saved(model, tmp_path_factory.mktemp("frozen") / "model.keras"))
+
+
+@pytest.fixture(scope="module")
+def activated_first(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A network whose ReLUs do not come right after a convolution, as in ResNetV2, and one after a dense layer."""
+    from edgevid_convert.loading.model import load_model
+
+    layers = keras.layers
+    keras.utils.set_random_seed(4)
+    image = keras.Input((SIZE, SIZE, 3))
+    x = layers.Conv2D(8, 3, 2, padding="same")(image)
+    for _ in range(2):
+        y = layers.Conv2D(8, 3, padding="same")(layers.ReLU()(layers.Rescaling(0.8)(x)))
+        x = layers.Add()([x, y])
+    x = layers.Dense(16, "relu")(layers.GlobalAveragePooling2D()(layers.ReLU()(x)))
+    model = keras.Model(image, layers.Dense(5, "softmax")(x))
+    generator = np.random.default_rng(2)
+    model.set_weights([weight + generator.uniform(0, 0.5, weight.shape) for weight in model.get_weights()])
+    return load_model(_saved(model, tmp_path_factory.mktemp("activated") / "model.keras"))
+
+
+def _saved(model: Any, path: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model.save(path)
-    return load_model(path)
+        model.save(path) if path.suffix else model.export(path)
+    return path
 
 
 def answers(model: Any, graph: Any, frames: Frames) -> npt.NDArray[np.float32]:
@@ -134,6 +156,19 @@ def test_a_repair_is_the_same_for_the_same_seed_and_can_be_cut_short(frozen: Any
     assert error < 0.05
 
 
+def test_layers_of_half_precision_stay_as_they_are(keras: Any, frames: Frames, tmp_path: Path) -> None:
+    from edgevid_convert.int8.repair import repaired
+    from edgevid_convert.loading.model import load_model
+
+    layers = keras.layers
+    image = keras.Input((SIZE, SIZE, 3))
+    half = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, activation="relu", dtype="mixed_float16")(image))
+    model = keras.Model(image, layers.Dense(3, "softmax", dtype="float32")(half))
+    frozen = load_model(_saved(model, tmp_path / "saved"))
+    error = np.abs(answers(frozen, repaired(frozen.graph, frames[:8]), frames) - answers(frozen, frozen.graph, frames))
+    assert error.max() < 0.01
+
+
 def test_rounding_makes_up_for_its_errors_where_inputs_go_together() -> None:
     from edgevid_convert.int8.rounding import least_squares, rounded, rounded_to_nearest, steps
 
@@ -190,12 +225,16 @@ def _onnx(frozen: Any, folder: Path) -> Any:
     return OnnxCandidates(FloatFiles(frozen, folder).onnx)
 
 
+@pytest.mark.parametrize("network", ["frozen", "activated_first"])
 @pytest.mark.parametrize("make", [_tflite, _onnx])
-def test_candidates_of_a_format(make: Callable[[Any, Path], Any], frozen: Any, frames: Frames, tmp_path: Path) -> None:
+def test_candidates_of_a_format(
+    make: Callable[[Any, Path], Any], network: str, frames: Frames, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     from edgevid_convert.int8.candidates import units
     from edgevid_convert.int8.ranges import ranges
     from edgevid_convert.variants import described
 
+    frozen = request.getfixturevalue(network)
     candidates = make(frozen, tmp_path)
     names = [operator.name for operator in candidates.operators]
     assert len(names) == len(set(names))

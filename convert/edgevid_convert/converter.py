@@ -127,7 +127,12 @@ def _frames(options: ConvertOptions, preprocessor: Preprocessor, progress: Progr
     if not options.calib:
         return FrameSet()
 
-    return sample_frames(options.calib, preprocessor, options.calib_frames, _sampling(progress))
+    frames = sample_frames(options.calib, preprocessor, options.calib_frames, _sampling(progress))
+    if options.search and not frames.search:
+        raise UsageError(
+            f"--search: too few frames to search by in --calib {' '.join(options.calib)}; give a longer one"
+        )
+    return frames
 
 
 def _labelled(

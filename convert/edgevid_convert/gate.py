@@ -44,7 +44,7 @@ def choice(bundle: Bundle) -> str:
     except BundleError:
         return "run takes none of them unless --variant names one: every one was rejected"
     parity = chosen.parity
-    measured = parity is not None and parity.data == "held-out"
+    measured = chosen.accuracy is not None or (parity is not None and parity.data == "held-out")
     why = "the fastest kind that passed the gate" if measured else "the fastest kind; none was judged on real frames"
     return f"run takes {chosen.id}: {why}"
 

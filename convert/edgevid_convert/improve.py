@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from edgevid_convert.gate import passes
 from edgevid_convert.int8.candidates import Answers, Candidates
 from edgevid_convert.int8.onnx import OnnxCandidates
 from edgevid_convert.int8.repair import repaired
-from edgevid_convert.int8.search import Found, Judge, Tried, find_best, loss_of
+from edgevid_convert.int8.search import SPEED_CLASSES, Found, Judge, Tried, find_best, loss_of
 from edgevid_convert.int8.tflite import TfliteCandidates
 from edgevid_convert.loading.freezing import INPUT_NAME, OUTPUT_NAME
 from edgevid_convert.loading.model import FrozenModel
@@ -174,19 +174,33 @@ def _parity(variant: Variant) -> Parity:
     return variant.parity
 
 
+def _rank(variant: Variant) -> tuple[bool, float]:
+    """Return what makes one variant better than another, the lower the better: that it passed, then its loss."""
+    return variant.rejected is not None, loss_of(_parity(variant))
+
+
+def _files(variant: Variant, folder: Path) -> dict[Path, bytes]:
+    names = (variant.file, variant.edgetpu.file) if variant.edgetpu else (variant.file,)
+    return {folder / name: (folder / name).read_bytes() for name in names}
+
+
+def _restore(files: Mapping[Path, bytes]) -> None:
+    for path, content in files.items():
+        path.write_bytes(content)
+
+
 def _converted_again(variant: Variant, work: _Work) -> Variant:
-    """Return the variant made from the repaired model, if that is closer to Keras; else as it was."""
-    path = work.folder / variant.file
-    before = path.read_bytes()
+    """Return the variant made from the repaired model, if that is better; else as it was."""
+    before = _files(variant, work.folder)
     try:
         made = convert_variant(work.starts, variant.id, work.calibration, work.folder, work.options.target)
     except ModelError:  # what there is, is kept, and says whether it passed
-        path.write_bytes(before)
+        _restore(before)
         return variant
     again = work.judged(msgspec.structs.replace(made, repaired=work.repaired))
-    if loss_of(_parity(again)) < loss_of(_parity(variant)):
+    if _rank(again) < _rank(variant):
         return again
-    path.write_bytes(before)
+    _restore(before)
     return variant
 
 
@@ -197,15 +211,20 @@ def _searched(variant: Variant, work: _Work, seconds: float) -> Variant:
     try:
         candidates = CANDIDATES[variant.format](work.starts)
         found = _found(variant, candidates, plain, work, seconds)
-        tried = _judged_choices(variant, found, candidates, work, started)
+        best = _judged_choice(variant, found, candidates, work, started)
     except ModelError as error:  # what the converters can express, a quantizer or a target may not
         if variant.rejected is None:
             raise
-        tried, variant = [], msgspec.structs.replace(variant, rejected=f"{variant.rejected}; no search: {error}")
-    if tried and (tried[-1].rejected is None or loss_of(_parity(tried[-1])) < loss_of(_parity(variant))):
-        return tried[-1]
+        shutil.move(plain, path)
+        return msgspec.structs.replace(variant, rejected=f"{variant.rejected}; no search: {error}")
+    if _rank(best) < _rank(variant):
+        return best
     shutil.move(plain, path)
-    return variant
+    assert best.search is not None, "the search leaves its record"
+    reason = f"plain int8, since none of {len(found.tried)} candidates was judged better"
+    return msgspec.structs.replace(
+        variant, search=msgspec.structs.replace(best.search, in_float=(), latency_ratio=1.0, reason=reason)
+    )
 
 
 def _found(variant: Variant, candidates: Candidates, plain: Path, work: _Work, seconds: float) -> Found:
@@ -223,20 +242,22 @@ def _found(variant: Variant, candidates: Candidates, plain: Path, work: _Work, s
     return find_best(candidates, judge, work.calibration, work.starts.folder, seconds, report)
 
 
-def _judged_choices(
-    variant: Variant, found: Found, candidates: Candidates, work: _Work, started: float
-) -> list[Variant]:
-    """Return what a search chose, judged, until one passes: the last file written is the last one's."""
-    path, results = work.folder / variant.file, []
+def _judged_choice(variant: Variant, found: Found, candidates: Candidates, work: _Work, started: float) -> Variant:
+    """Return the first that passes of what a search chose, else the best of them; its files are left in place."""
+    path, judged = work.folder / variant.file, []
+    files: dict[Path, bytes] = {}
     for index, choice in enumerate(found.choices):
         candidates.write(path, found.ranges, choice.in_float)
         seconds = time.monotonic() - started
         record = _record(found, choice, index, candidates, work.options.seed, seconds, _parity(variant))
         made = fit_to_target(described(variant.id, path), work.options.target, work.folder)
-        results.append(work.judged(msgspec.structs.replace(made, repaired=work.repaired, search=record)))
-        if results[-1].rejected is None:
+        judged.append(work.judged(msgspec.structs.replace(made, repaired=work.repaired, search=record)))
+        if min(judged, key=_rank) is judged[-1]:
+            files = _files(judged[-1], work.folder)
+        if judged[-1].rejected is None:
             break
-    return results
+    _restore(files)
+    return min(judged, key=_rank)
 
 
 def _record(
@@ -250,12 +271,13 @@ def _record(
 ) -> Search:
     """Return what the manifest holds of a search."""
     names = {operator.name: layer_name(operator.output) for operator in candidates.operators}
-    slower = f", after {index} faster that the held-out frames rejected" if index else ""
+    fast = choice.latency_ratio <= SPEED_CLASSES[0]
+    speed = "about as fast as plain int8" if fast else "slower than plain int8, since no faster one would do"
+    others = f", after {index} that the held-out frames rejected" if index else ""
     return Search(
         calibration=found.method,
         in_float=tuple(names[operator.name] for operator in candidates.operators if operator.name in choice.in_float),
-        reason=f"of {len(found.tried)} candidates the one with the fewest operators in float, among those closest to "
-        f"Keras and about as fast as plain int8{slower}",
+        reason=f"of {len(found.tried)} candidates one of the closest to Keras, {speed}{others}",
         latency_ratio=choice.latency_ratio,
         seed=seed,
         seconds=seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,8 +99,10 @@ class ConvertOptions:
             raise UsageError(f"--eval-frames {self.evaluation_frames}: expected 1 or more")
         if not 0 <= self.max_drop <= 1:
             raise UsageError(f"--max-drop {self.max_drop:g}: expected a share from 0 to 1, such as 0.02")
-        if not self.search_minutes > 0:
+        if not 0 < self.search_minutes < math.inf:
             raise UsageError(f"--search-minutes {self.search_minutes:g}: expected a number above 0")
+        if self.seed < 0:
+            raise UsageError(f"--seed {self.seed}: expected 0 or more")
         if self.search and not self.calib:
             raise UsageError("--search needs frames to calibrate on: add --calib VIDEO or --calib FOLDER")
         asked_in_vain = CALIBRATED_PRECISIONS.intersection(self.precisions)

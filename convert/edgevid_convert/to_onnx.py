@@ -26,6 +26,10 @@ BOOKKEEPING_OPERATORS = frozenset(
 )
 
 
+WEIGHTED_OPERATORS = frozenset({"Conv", "Gemm", "MatMul"})
+FLOAT_OUTPUT_OPERATORS = frozenset({"Gemm", "MatMul"})  # have integer kernels that give float
+
+
 def convert_to_onnx(model: FrozenModel, path: Path) -> None:
     """Write ``model`` as an ``.onnx`` file in float32, batch normalization folded into the convolutions.
 
@@ -98,12 +102,16 @@ def describe_onnx(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...]]:
         raise ModelError(f"{path.stem}: what was written is not valid ONNX: {first_line(error)}") from error
     graph = model.graph
     dequantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
-    in_float = tuple(
-        node.op_type
-        for node in graph.node
-        if node.op_type not in BOOKKEEPING_OPERATORS and not dequantized.intersection(node.input)
-    )
-    return _tensor(graph.input[0]), _tensor(graph.output[0]), in_float
+    quantized = {node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
+
+    def in_integers(node: onnx.NodeProto) -> bool:
+        read = node.input[: 2 if node.op_type in WEIGHTED_OPERATORS else 1]
+        return dequantized.issuperset(read) and (
+            not quantized.isdisjoint(node.output) or node.op_type in FLOAT_OUTPUT_OPERATORS
+        )
+
+    in_float = (node for node in graph.node if node.op_type not in BOOKKEEPING_OPERATORS and not in_integers(node))
+    return _tensor(graph.input[0]), _tensor(graph.output[0]), tuple(node.op_type for node in in_float)
 
 
 def _tensor(value: onnx.ValueInfoProto) -> Tensor:

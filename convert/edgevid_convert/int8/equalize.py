@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgevid_convert.int8.layers import Array, Layer, LayeredGraph, Parameters, node_name, readers_of
+from edgevid_convert.loading.freezing import OUTPUT_NAME
 
 __all__ = ["Stream", "equalized", "streams"]
 
@@ -68,6 +69,7 @@ def _stream(
         if name in stream.nodes:
             continue
         stream.nodes.add(name)
+        scalable &= name != OUTPUT_NAME
         if name in by_bias:
             stream.writers.append(by_bias[name])
         elif nodes[name].op in HOMOGENEOUS:

@@ -136,6 +136,8 @@ def node_name(tensor: str) -> str:
 def _is_plain(node: Any, nodes: Mapping[str, Any]) -> bool:
     if nodes[node_name(node.input[1])].op != "Const" or ":" in node.input[0]:  # not a node's first output
         return False
+    if node.attr["T"].type != tf.float32.as_datatype_enum:  # of half precision
+        return False
     if node.op == "MatMul":
         return not (node.attr["transpose_a"].b or node.attr["transpose_b"].b)
     return bool(node.attr["data_format"].s in (b"", b"NHWC") and node.attr["padding"].s in (b"SAME", b"VALID"))

@@ -24,9 +24,8 @@ from edgevid_convert.onnx_graph import remove_unused
 
 __all__ = ["OnnxCandidates"]
 
-# These are one with the operator before them: the quantizer, and the engine, fuse them into it.
+# The quantizer makes these one with the operator that writes what they alone read, whatever that is.
 FUSED = frozenset({"Relu", "Clip"})
-FUSED_INTO = frozenset({"Conv", "Gemm", "MatMul", "Add"})
 # Integer kernels of these can give float, which spares one rounding.
 FLOAT_OUTPUT = frozenset({"Gemm", "MatMul"})
 DEQUANTIZED = "_DequantizeLinear_Output"  # what the quantizer adds to a tensor's name
@@ -56,19 +55,17 @@ class OnnxCandidates:
             for name in node.input:
                 readers[name] = readers.get(name, 0) + 1
         self.operators: list[Operator] = []
+        written_by: dict[str, int] = {}
         for node in graph.node:
             inputs = tuple(name for name in node.input if name and name not in self._constants)
-            before = self.operators[-1] if self.operators else None
-            if (
-                node.op_type in FUSED
-                and before is not None
-                and before.kind in FUSED_INTO
-                and inputs == (before.output,)
-                and readers[before.output] == 1
-            ):
-                self.operators[-1] = Operator(before.name, before.kind, before.inputs, node.output[0])
+            writer = written_by.get(inputs[0]) if node.op_type in FUSED and len(inputs) == 1 else None
+            if writer is not None and readers[inputs[0]] == 1:
+                before = self.operators[writer]
+                self.operators[writer] = Operator(before.name, before.kind, before.inputs, node.output[0])
                 self._members[before.name].append(node.name)
+                written_by[node.output[0]] = writer
             elif inputs:
+                written_by[node.output[0]] = len(self.operators)
                 self.operators.append(Operator(node.name, node.op_type, inputs, node.output[0]))
                 self._members[node.name] = [node.name]
 
@@ -99,9 +96,12 @@ class OnnxCandidates:
             self._ranges, self._quantized = ranges, self._in_int8(ranges)
         model = onnx.ModelProto()
         model.CopyFrom(self._quantized)
-        self._put_back(model.graph, in_float)
-        remove_unused(model.graph)
-        ONNXModel(model).topological_sort()
+        try:
+            self._put_back(model.graph, in_float)
+            remove_unused(model.graph)
+            ONNXModel(model).topological_sort()
+        except Exception as error:
+            raise ModelError(f"onnx-int8: some operators cannot stay in float: {first_line(error)}") from error
         onnx.save(model, str(path))
 
     def _in_int8(self, ranges: Mapping[str, Range]) -> onnx.ModelProto:
@@ -139,7 +139,9 @@ class OnnxCandidates:
         as_float |= {
             operator.output
             for operator in self.operators
-            if operator.kind in FLOAT_OUTPUT and readers.get(operator.output, {""}) <= in_float
+            if operator.kind in FLOAT_OUTPUT
+            and readers.get(operator.output, {""}) <= in_float
+            and len(self._members[operator.name]) == 1  # where a ReLU was fused, only the integers are clipped
         }
         members = {member for name in in_float for member in self._members[name]}
         originals = [node for node in self._model.graph.node if node.name in members]
@@ -167,8 +169,15 @@ class OnnxCandidates:
         return there
 
     def opened(self, path: Path, threads: int) -> Answers:
-        """Return what a file answers, as the runtime runs it."""
-        session = open_session(path, threads)
+        """Return what a file answers, as the runtime runs it.
+
+        Raises:
+            ModelError: ONNX Runtime cannot load it.
+        """
+        try:
+            session = open_session(path, threads)
+        except Exception as error:
+            raise ModelError(f"onnx-int8: ONNX Runtime cannot load a candidate: {first_line(error)}") from error
         image = session.get_inputs()[0].name
 
         def answers(tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

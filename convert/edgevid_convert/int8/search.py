@@ -23,7 +23,7 @@ from edgevid.manifest import Parity
 from edgevid_convert.int8.candidates import Answers, Candidates, Unit, units
 from edgevid_convert.int8.ranges import METHODS, Range, ranges
 
-__all__ = ["Found", "Judge", "Tried", "find_best", "loss_of"]
+__all__ = ["SPEED_CLASSES", "Found", "Judge", "Tried", "find_best", "loss_of"]
 
 # Times the latency of plain int8: a candidate of the first class that has one that will do is taken.
 # The first aims at 1.10, and a measured ratio is not exact; beyond the last, float is hardly slower.

@@ -86,9 +86,16 @@ class TfliteCandidates:
         path.write_bytes(result.quantized_model)
 
     def opened(self, path: Path, threads: int) -> Answers:
-        """Return what a file answers, as the runtime runs it."""
-        interpreter = Interpreter(model_path=str(path), num_threads=threads)
-        interpreter.allocate_tensors()
+        """Return what a file answers, as the runtime runs it.
+
+        Raises:
+            ModelError: LiteRT cannot load it.
+        """
+        try:
+            interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"tflite-int8: LiteRT cannot load a candidate: {first_line(error)}") from error
         image, output = (
             details[0]["index"] for details in (interpreter.get_input_details(), interpreter.get_output_details())
         )

@@ -75,7 +75,7 @@ def layers_of(variants: tuple[Variant, ...]) -> list[str | Table]:
     for variant in variants:
         if variant.search is not None:
             lines += _search_lines(variant.id, variant.search)
-    return lines or ["no variant was searched for: plain int8 passed, or convert --search was not asked for"]
+    return lines or ["no variant was searched for; convert --search does it, where plain int8 passes too"]
 
 
 def _search_lines(variant_id: str, search: Search) -> list[str | Table]:
