@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from edgevid._version import __version__
 from edgevid.bundle import Bundle, sha256_file
@@ -28,6 +30,7 @@ from edgevid.manifest import (
     Preprocessing,
     Smoothing,
     SourceModel,
+    Variant,
 )
 from edgevid.preprocess import Preprocessor
 from edgevid_convert.evaluation import LabelledClip, sample_labelled
@@ -66,10 +69,6 @@ def convert_model(options: ConvertOptions, progress: Progress = lambda what, don
     model = load_model(
         options.model, options.image_size, custom_objects=options.custom_objects, trust=options.trust_model
     )
-    from edgevid_convert.improve import (
-        SearchFrames,
-        improved,
-    )  # TensorFlow comes with it; imported while the child loads
     from edgevid_convert.variants import convert_variants  # TensorFlow comes with it; imported while the child loads
 
     labels = _labels(options.labels, model.classes)
@@ -104,23 +103,40 @@ def convert_model(options: ConvertOptions, progress: Progress = lambda what, don
         _write(manifest, folder)
         manifest = keras_accuracy(Bundle(folder), model, labelled)
         _write(manifest, folder)
-        clips = frames.held_out or noise_frames(model.height, model.width, model.channels)
-        progress("asking the Keras model", 0, None)
-        reference = [keras_answers(model, manifest, clip) for clip in clips]
-        judging = Judging(Bundle(folder), clips, reference, labelled)
-        judged = []
-        for index, variant in enumerate(variants):
-            progress(f"comparing {variant.id} with Keras", index, len(variants))
-            judged.append(judging.judged(variant))
-        searched = SearchFrames(
-            clips=[input_tensors(clip.frames, preprocessor) for clip in frames.search],
-            spacings=[clip.spacing for clip in frames.search],
-            reference=[keras_answers(model, manifest, clip) for clip in frames.search],
-        )
-        best = improved(model, judged, options, calibration, searched, folder, judging.judged, progress)
+        proven = _proven(model, options, frames, calibration, labelled, folder, progress)
         progress("writing the bundle", 0, None)
-        _write(msgspec.structs.replace(manifest, variants=tuple(best)), folder)
+        _write(msgspec.structs.replace(manifest, variants=tuple(proven)), folder)
     return Bundle(options.output)
+
+
+def _proven(
+    model: FrozenModel,
+    options: ConvertOptions,
+    frames: FrameSet,
+    calibration: Sequence[npt.NDArray[np.float32]],
+    labelled: Sequence[LabelledClip],
+    folder: Path,
+    progress: Progress,
+) -> list[Variant]:
+    """Return the variants in ``folder`` held against the Keras model, and better ones for those that fall short."""
+    from edgevid_convert.improve import SearchFrames, improved  # TensorFlow comes with it
+
+    bundle = Bundle(folder)
+    manifest, variants = bundle.manifest, bundle.manifest.variants
+    progress("asking the Keras model", 0, None)
+    clips = frames.held_out or noise_frames(model.height, model.width, model.channels)
+    judging = Judging(bundle, clips, [keras_answers(model, manifest, clip) for clip in clips], labelled)
+    judged = []
+    for index, variant in enumerate(variants):
+        progress(f"comparing {variant.id} with Keras", index, len(variants))
+        judged.append(judging.judged(variant))
+    preprocessor = float_preprocessor(manifest.input, manifest.preprocessing)
+    searched = SearchFrames(
+        clips=[input_tensors(clip.frames, preprocessor) for clip in frames.search],
+        spacings=[clip.spacing for clip in frames.search],
+        reference=[keras_answers(model, manifest, clip) for clip in frames.search],
+    )
+    return improved(model, judged, options, calibration, searched, folder, judging.judged, progress)
 
 
 def _frames(options: ConvertOptions, preprocessor: Preprocessor, progress: Progress) -> FrameSet:
