@@ -17,8 +17,8 @@ from edgevid.bundle import Bundle
 from edgevid.sample import sample_bundle_path
 from tests.conftest import Outcome, read_jsonl
 
-# In one process, and in this order: the first makes the sample bundle.
-pytestmark = [pytest.mark.slow, pytest.mark.sample, pytest.mark.xdist_group("sample")]
+# In this order: the first makes the sample bundle.
+pytestmark = [pytest.mark.slow, pytest.mark.sample]
 Cli = Callable[..., Outcome]
 
 
