@@ -22,7 +22,8 @@ LARGEST_FILE = 2 << 30  # protobuf's own limit
 LARGEST_VARIABLE = 1 << 30  # elements
 SUSPICIOUS = re.compile(
     "PyFunc|File|Checkpoint|^Save|^Restore|Dataset|Iterator|Reader|Record|Summary|Print|Debug|Rpc|Socket|Lmdb|"
-    "CustomCall|RemoteCall|^_?(Host)?(Send|Recv)$"
+    "CustomCall|RemoteCall|^_?(Host)?(Send|Recv)$|^DumpTensor$|^CalibrationStatisticsSaver$|^ImmutableConst$|"
+    "VocabRemapping|^LoadAndRemap|^Skipgram$|^FixedUnigram|^DistributedSave$"
 )
 # What saves and restores variables, in the top-level graph and in functions of these names: TensorFlow 2 runs neither.
 SAVER = re.compile("SaveV2|RestoreV2|MergeV2Checkpoints|ShardedFilename")
@@ -72,6 +73,9 @@ def _operators(meta_graph: Any) -> Iterator[tuple[str, str]]:
     functions = meta_graph.graph_def.library.function
     called = {name for function in functions for node in function.node_def for name in _called_by(node)}
     called.update(meta_graph.object_graph_def.concrete_functions)
+    for node in meta_graph.object_graph_def.nodes:  # which the loader goes by, whatever the list above holds
+        called.add(node.bare_concrete_function.concrete_function_name)
+        called.update(node.function.concrete_functions)
     for node in meta_graph.graph_def.node:
         if not SAVER.fullmatch(node.op):
             yield f"node {node.name!r}", node.op
