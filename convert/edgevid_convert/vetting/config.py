@@ -42,12 +42,19 @@ OF_A_MODEL = (
     "layers|models|initializers|regularizers|constraints|activations|dtype_policies|quantizers|losses|metrics|"
     "optimizers|ops"
 )
-# These two families of keras.applications have layers of their own.
-WITH_LAYERS = r"applications\.(convnext|inception_resnet_v2)"
-MODEL_MODULES = re.compile(rf"keras|keras\.random|keras\.(src\.)?({WITH_LAYERS}|({OF_A_MODEL})(\.\w+)*)")
+# These two families of keras.applications have layers of their own. Under its public name the module offers functions
+# with the names of classes, which fetch weights.
+WITH_LAYERS = r"keras\.src\.applications\.(convnext|inception_resnet_v2)"
+MODEL_MODULES = re.compile(rf"keras|keras\.random|{WITH_LAYERS}|keras\.(src\.)?({OF_A_MODEL})(\.\w+)*")
+# Operations of Keras that call what they are given, with the arguments that the file gives them.
+CALLING_OPERATIONS = frozenset(
+    {"associativescan", "cond", "customgradient", "foriloop", "map", "scan", "switch", "vectorize", "vectorizedmap"}
+    | {"whileloop"}
+)
 CLASS_NAME = re.compile(r"[A-Z]\w*")
 FUNCTION_MODULES = re.compile(r"builtins|keras\.(activations|initializers|regularizers|constraints|ops(\.\w+)?)")
-BASE64 = re.compile(r"[A-Za-z0-9+/\s]{60,}={0,2}\s*")
+BASE64 = re.compile(r"[A-Za-z0-9+/]{60,}={0,2}")
+KERAS_2_MODULES = ("keras.src.engine.", "keras.engine.")
 CODE_OBJECT_MARKS = (0x63, 0xE3)  # how marshal begins a code object
 
 
@@ -132,8 +139,14 @@ def _foreign_name(path: Path, place: Place) -> str | None:
     if kind == "function" and module == "builtins" and isinstance(name, str) and ">" in name:
         return name  # registered under a package: Keras looks it up there only
     allowed, shape = (FUNCTION_MODULES, r"\w+") if kind == "function" else (MODEL_MODULES, CLASS_NAME)
+    if _calls_back(module, name):
+        raise ModelError(f"{path}: {_layer_name(place)} is {name}, which calls what the file names; {INSIST}")
     if isinstance(module, str) and isinstance(name, str) and allowed.fullmatch(module) and re.fullmatch(shape, name):
         return None
+    if isinstance(module, str) and module.startswith(KERAS_2_MODULES):
+        raise ModelError(
+            f"{path}: it was saved by Keras 2, whose {module} is gone; save it again as .h5, or with Keras 3"
+        )
     if isinstance(module, str) and (module.partition(".")[0] == "keras" or kind == "function"):
         raise ModelError(
             f"{path}: {_layer_name(place)} names {module}.{name}, which is Python code and no part of a model; {INSIST}"
@@ -141,9 +154,14 @@ def _foreign_name(path: Path, place: Place) -> str | None:
     return str(part.get("registered_name") or kind)
 
 
+def _calls_back(module: Any, name: Any) -> bool:
+    of_operations = isinstance(module, str) and {"keras", "ops"} <= set(module.split("."))
+    return of_operations and isinstance(name, str) and name.replace("_", "").lower() in CALLING_OPERATIONS
+
+
 def _check_text(path: Path, place: Place) -> None:
-    text = place.value
-    if BASE64.fullmatch(text) and base64.b64decode("".join(text[:8].split())[:4])[0] in CODE_OBJECT_MARKS:
+    text = "".join(place.value.split())
+    if BASE64.fullmatch(text) and base64.b64decode(text[:4])[0] in CODE_OBJECT_MARKS:
         raise ModelError(f"{path}: {place.layer} carries compiled Python code; {INSIST}")
 
 

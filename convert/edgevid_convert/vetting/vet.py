@@ -61,6 +61,7 @@ def _archive_config(path: Path, scratch: Path) -> Any:
             members = archive.infolist()
             for member in members:
                 _check_member(path, member)
+            _check_sums(path, members)
             names = [member.filename for member in members]
             if len(set(names)) < len(names):
                 raise ModelError(f"{path}: two of its members have one name; no .keras file that Keras wrote has")
@@ -89,6 +90,16 @@ def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
             f"{path}: its member {name!r} of {member.compress_size} bytes unpacks to {member.file_size}; "
             f"no Keras model has that, but a zip bomb has"
         )
+
+
+def _check_sums(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    """Check what no member shows alone: many small bombs, members that lie over each other, sizes that are not true."""
+    stored = path.stat().st_size
+    total = sum(member.file_size for member in members)
+    if sum(member.compress_size for member in members) > stored:
+        raise ModelError(f"{path}: its members claim more bytes than the file has; save or copy it again")
+    if total > LARGEST_MEMBER or total > max(BOMB_BYTES, BOMB_RATIO * stored):
+        raise ModelError(f"{path}: its {stored} bytes unpack to {total}; no Keras model has that, but a zip bomb has")
 
 
 def _hdf5_config(path: Path) -> Any:
