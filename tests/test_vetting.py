@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -148,6 +149,13 @@ def _set_class(module: str | None, name: str, **config: object) -> Edit:
         (_set_class("builtins", "eval"), "is of 'eval', which is not part of Keras; give the Python file that defines"),
         (_set_class("my.layers", "Gate"), "--custom-objects MODULE.py"),
         (_set_class(None, "Gate"), "layer 'gate' is of 'Gate', which is not part of Keras"),
+        # functions with the names of classes, and operations that would call them with the file's own arguments
+        (_set_class("keras.applications.convnext", "ConvNeXtTiny"), "names keras.applications.convnext.ConvNeXtTiny"),
+        (_set_class("keras.src.ops.core", "Switch"), "layer 'gate' is Switch, which calls what the file names"),
+        (_set_class("keras.src.ops.core", "Cond"), "layer 'gate' is Cond, which calls what the file names"),
+        (_set_activation(_function("keras.ops", "while_loop")), "is while_loop, which calls what the file names"),
+        # of another time
+        (_set_class("keras.src.engine.functional", "Functional"), "it was saved by Keras 2"),
         # sizes
         (lambda layers: layers["dense"]["config"].update(units=10**12), "layer 'dense' states units=1000000000000"),
         (lambda layers: layers["first"]["config"].update(filters=10**30), "layer 'first' states filters=1000000"),
@@ -286,6 +294,29 @@ def test_an_archive_that_is_no_model(
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_many_members_are_a_bomb_together(small: Path, tmp_path: Path) -> None:
+    members = {f"assets/{index}": bytes(15 << 20) for index in range(8)}
+    path = rewritten(small, tmp_path / "m.keras", **members)
+    with pytest.raises(ModelError, match=r"bytes unpack to \d+; no Keras model has that, but a zip bomb has"):
+        vet(path, tmp_path, trust=False, custom=False)
+
+
+def test_sizes_that_are_not_true_are_refused(small: Path, tmp_path: Path) -> None:
+    """The directory of the archive says that the bomb is hardly compressed."""
+    path = rewritten(small, tmp_path / "m.keras")
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("assets/zeros", bytes(64 << 20))
+        archive.getinfo("assets/zeros").compress_size = 1 << 20
+    with pytest.raises(ModelError, match="its members claim more bytes than the file has"):
+        vet(path, tmp_path, trust=False, custom=False)
+
+
+@pytest.mark.parametrize("text", [" " * 60, " " * 1_000_000 + "!", "       " + "a b" * 30])
+def test_a_text_that_only_looks_like_code_takes_no_time(small: Path, tmp_path: Path, text: str) -> None:
+    path = edited(small, tmp_path / "m.keras", _set_activation(text))
+    assert vet(path, tmp_path, trust=False, custom=False) == frozenset()
+
+
 def test_two_members_of_one_name_are_refused(small: Path, tmp_path: Path) -> None:
     path = rewritten(small, tmp_path / "m.keras")
     with zipfile.ZipFile(path, "a") as archive:
@@ -305,7 +336,7 @@ def test_a_loss_of_ones_own_does_not_matter(keras: Any, tmp_path: Path) -> None:
     assert vet(tmp_path / "m.keras", tmp_path, trust=False, custom=False) == frozenset()
 
 
-@pytest.mark.parametrize("kind", ["WriteFile", "ReadFile", "EagerPyFunc", "PrintV2"])
+@pytest.mark.parametrize("kind", ["WriteFile", "ReadFile", "EagerPyFunc", "PrintV2", "ImmutableConst"])
 def test_a_saved_model_that_does_more_than_compute(kind: str, tmp_path: Path) -> None:
     from edgevid_convert.engine import tf
 
@@ -315,6 +346,9 @@ def test_a_saved_model_that_does_more_than_compute(kind: str, tmp_path: Path) ->
         "ReadFile": lambda: tf.io.read_file("/etc/passwd"),
         "EagerPyFunc": lambda: tf.py_function(touched.touch, [], []),
         "PrintV2": lambda: tf.print("x", output_stream=f"file://{touched}"),
+        "ImmutableConst": lambda: tf.raw_ops.ImmutableConst(
+            dtype=tf.uint8, shape=(3,), memory_region_name="/etc/hostname"
+        ),
     }
 
     class Exploit(tf.Module):  # type: ignore[misc]  # TensorFlow publishes no types
@@ -329,6 +363,81 @@ def test_a_saved_model_that_does_more_than_compute(kind: str, tmp_path: Path) ->
         vet(tmp_path / "saved", tmp_path, trust=False, custom=False)
     vet(tmp_path / "saved", tmp_path, trust=True, custom=False)
     assert not touched.exists()
+
+
+def test_no_operator_that_takes_the_name_of_a_file_is_let_through() -> None:
+    """Of all that this TensorFlow has, so that a newer one's are noticed."""
+    from tensorflow.core.framework.op_def_pb2 import OpList
+    from tensorflow.python.client import pywrap_tf_session
+
+    from edgevid_convert.vetting.graph import SUSPICIOUS
+
+    operators = OpList.FromString(pywrap_tf_session.TF_GetBuffer(pywrap_tf_session.TF_GetAllOpList())).op
+    named = re.compile(r"(^|_)(file|filename|path|dir|directory|address|region|url)s?(_|$)")
+    takes_names = {
+        operator.name
+        for operator in operators
+        if any(named.search(part.name) for part in (*operator.input_arg, *operator.attr))
+    }
+    assert len(operators) > 1000
+    assert {"ReadFile", "DumpTensor", "ImmutableConst", "FixedUnigramCandidateSampler"} <= takes_names
+    # It has no more than a number of paths, through a lattice.
+    assert {name for name in takes_names if not SUSPICIOUS.search(name)} <= {"CTCBeamSearchDecoder"}
+
+
+def test_what_saves_is_let_through_only_where_nothing_runs_it(tmp_path: Path) -> None:
+    """A resource is initialized as soon as it is loaded: by the function that its node names, whatever lists say."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    from edgevid_convert.engine import tf
+
+    class Resource(tf.saved_model.experimental.TrackableResource):  # type: ignore[misc]
+        def _create_resource(self) -> Any:
+            return tf.raw_ops.HashTableV2(key_dtype=tf.int64, value_dtype=tf.int64, shared_name="r")
+
+        def _initialize(self) -> None:
+            tf.no_op()
+
+    class Exploit(tf.Module):  # type: ignore[misc]  # TensorFlow publishes no types
+        def __init__(self) -> None:
+            super().__init__()
+            self.resource = Resource()
+            self.handle = self.resource.resource_handle
+
+        @tf.function(input_signature=[])  # type: ignore[untyped-decorator]
+        def _traced_save(self) -> None:
+            tf.raw_ops.SaveV2(
+                prefix=str(tmp_path / "written"),
+                tensor_names=["s"],
+                shape_and_slices=[""],
+                tensors=[tf.constant([7.0])],
+            )
+
+        @tf.function(input_signature=[tf.TensorSpec((1, 4, 4, 3))])  # type: ignore[untyped-decorator]
+        def serve(self, image: Any) -> Any:
+            return tf.nn.softmax(tf.reduce_mean(image, (1, 2)))
+
+    module, folder = Exploit(), tmp_path / "saved"
+    tf.saved_model.save(module, str(folder), signatures=module.serve)
+    saved = SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    objects = saved.meta_graphs[0].object_graph_def
+    (saver,) = (
+        function.signature.name
+        for function in saved.meta_graphs[0].graph_def.library.function
+        if any(node.op == "SaveV2" for node in function.node_def) and not function.signature.input_arg
+    )
+    (resource,) = (node for node in objects.nodes if node.WhichOneof("kind") == "resource")
+    initializer = objects.nodes[{child.local_name: child.node_id for child in resource.children}["_initialize"]]
+    initializer.ClearField("function")
+    initializer.bare_concrete_function.concrete_function_name = saver
+    for node in objects.nodes:
+        if saver in node.function.concrete_functions:
+            del node.function.concrete_functions[:]
+    objects.concrete_functions.pop(saver, None)
+    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+    with pytest.raises(ModelError, match="holds the operator SaveV2, which does more than compute"):
+        vet(folder, tmp_path, trust=False, custom=False)
+    assert not list(tmp_path.glob("written*"))
 
 
 @pytest.mark.slow
