@@ -28,7 +28,7 @@ __all__ = ["SPEED_CLASSES", "Found", "Judge", "Tried", "find_best", "loss_of"]
 # Times the latency of plain int8: a candidate of the first class that has one that will do is taken.
 # The first aims at 1.10, and a measured ratio is not exact; beyond the last, float is hardly slower.
 SPEED_CLASSES = (1.08, 1.25, 2.0)
-NEARLY = 1.5  # times the least loss, a candidate is as faithful as the best
+NEARLY = 1.1  # times the least loss, a candidate is as faithful as the best
 MOST_CHOICES = 4  # that the held-out frames are asked about
 LABEL_WEIGHT = 0.02  # nats, for all labels: what a user sees decides between candidates of nearly one divergence
 TURNS = 21  # of a candidate and of plain int8, in a latency

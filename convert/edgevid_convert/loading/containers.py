@@ -26,6 +26,8 @@ def check_container(path: Path) -> None:
             raise ModelError(
                 f"{path}: no {SAVED_MODEL_FILE} in it; expected a .keras or .h5 file, or a SavedModel folder"
             )
+    elif path.suffix != suffix and suffix in {".keras", *HDF5_SUFFIXES}:
+        raise ModelError(f"{path}: Keras knows {suffix} in small letters only; rename it to {path.stem}{suffix}")
     elif suffix == ".keras":
         if not zipfile.is_zipfile(path):
             raise ModelError(f"{path}: not a Keras model (a .keras file is a ZIP archive); save it with model.save()")
