@@ -24,8 +24,8 @@ from edgevid_convert.loading.freezing import INPUT_NAME
 __all__ = ["repaired"]
 
 MOST_FRAMES = 96
-SAMPLES_PER_WEIGHT = 4  # input patches for each weight of an output
-FEWEST_SAMPLES, MOST_SAMPLES = 2048, 8192
+SAMPLES_PER_WEIGHT = 8  # input patches for each weight of an output
+FEWEST_SAMPLES, MOST_SAMPLES = 4096, 16384
 MOST_KEPT_BYTES = 1 << 29
 
 Tensors32 = Sequence[npt.NDArray[np.float32]]

@@ -15,7 +15,7 @@ __all__ = ["LARGEST_FAN_IN", "least_squares", "rounded", "rounded_to_nearest", "
 
 LEVELS = 127  # of int8 weights, which are symmetric about 0
 LARGEST_FAN_IN = 6000  # a square matrix of this side is factored
-DAMPING = 0.01  # of the mean curvature: how much the calibration frames are not believed
+DAMPING = 0.1  # of the mean curvature: how much the calibration frames are not believed
 BLOCK = 64  # columns whose errors reach the rest of the matrix together
 
 
