@@ -176,17 +176,46 @@ def _uninstall(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_onnxruntime_sums_integers_exactly_on_every_cpu(tmp_path: Path) -> None:
     """Its default on x86 without VNNI would sum two products in 16 bits, and cut off: half of the answer here."""
-    onnx = pytest.importorskip("onnx")
     from edgevid.backends.onnxruntime import open_session
 
-    channels = 64
-    exact = 255 * 127 * channels
+    exact = 255 * 127 * CHANNELS
+    path = integer_sum(tmp_path / "sum.onnx", exact / 200)
+    (answer,) = open_session(path, 1).run(None, {"image": np.full((1, CHANNELS, 4, 4), 255, np.float32)})
+    np.testing.assert_allclose(answer, exact, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "exact"),
+    [("flags\t\t: fpu avx2\n", True), ("flags\t\t: fpu avx2 avx_vnni\n", False), ("flags\t: avx512_vnni\n", False)],
+)
+def test_slower_exact_kernels_are_for_cpus_that_saturate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str, exact: bool
+) -> None:
+    from edgevid.backends.onnxruntime import open_session
+
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr("edgevid.cpu.CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    options = open_session(integer_sum(tmp_path / "sum.onnx", 1.0), 1).get_session_options()
+    if exact:
+        assert options.get_session_config_entry("session.x64quantprecision") == "1"
+    else:
+        with pytest.raises(RuntimeError, match="x64quantprecision"):
+            options.get_session_config_entry("session.x64quantprecision")
+
+
+CHANNELS = 64
+
+
+def integer_sum(path: Path, step: float) -> Path:
+    """Write a convolution of uint8 and int8 whose weights are all 127; its output's quantization step is ``step``."""
+    onnx = pytest.importorskip("onnx")
     constants = {
         "one": np.float32(1),
         "zero": np.uint8(0),
-        "weights": np.full((8, channels, 1, 1), 127, np.int8),
+        "weights": np.full((8, CHANNELS, 1, 1), 127, np.int8),
         "weights_zero": np.int8(0),
-        "step": np.float32(exact / 200),
+        "step": np.float32(step),
     }
     make = onnx.helper.make_node
     nodes = [
@@ -201,11 +230,9 @@ def test_onnxruntime_sums_integers_exactly_on_every_cpu(tmp_path: Path) -> None:
     graph = onnx.helper.make_graph(
         nodes,
         "sum",
-        [onnx.helper.make_tensor_value_info("image", tensor, (1, channels, 4, 4))],
+        [onnx.helper.make_tensor_value_info("image", tensor, (1, CHANNELS, 4, 4))],
         [onnx.helper.make_tensor_value_info("answer", tensor, (1, 8, 4, 4))],
         [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
-    path = tmp_path / "sum.onnx"
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), str(path))
-    (answer,) = open_session(path, 1).run(None, {"image": np.full((1, channels, 4, 4), 255, np.float32)})
-    np.testing.assert_allclose(answer, exact, rtol=0.01)
+    return path

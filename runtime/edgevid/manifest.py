@@ -168,9 +168,9 @@ class EdgeTpu(Record, frozen=True, kw_only=True):
 class Candidate(Record, frozen=True, kw_only=True):
     """One int8 model that a search measured: how much stays in float, how close to Keras it is, and how fast.
 
-    The agreements are on the frames that the search chooses by, which neither calibrate nor judge; ``loss``, the
-    divergence and a little for each label that is another, is on them too. ``latency_ratio`` is its latency ÷ that of
-    plain int8, measured turn by turn on one thread.
+    The agreements are on the frames that the search chooses by, which neither calibrate nor judge; so is ``loss``,
+    the divergence or, for sigmoids, the largest error. ``latency_ratio`` is its latency ÷ that of plain int8, measured
+    turn by turn on one thread.
     """
 
     in_float: int

@@ -10,19 +10,17 @@ import onnxruntime as ort
 
 from edgevid.backends.base import Backend, BackendOptions
 from edgevid.bundle import Bundle
+from edgevid.cpu import has_exact_int8
 from edgevid.errors import BackendError, first_line
 from edgevid.manifest import Variant
 
 __all__ = ["OnnxRuntimeBackend", "open_session"]
 
 LOG_ERRORS_ONLY = 3
-SESSION_ENTRIES = {
-    # Spinning threads take the cores that decoding and preprocessing need.
-    "session.intra_op.allow_spinning": "0",
-    # x86 without VNNI sums two products of uint8 and int8 in 16 bits, and cuts off what does not fit: labels are lost.
-    # This has such CPUs, and only them, take slower kernels that are exact.
-    "session.x64quantprecision": "1",
-}
+# Spinning threads take the cores that decoding and preprocessing need.
+NO_SPINNING = ("session.intra_op.allow_spinning", "0")
+# Kernels that do not saturate; where the CPU does not saturate anyway, they are less than half as fast.
+EXACT_KERNELS = ("session.x64quantprecision", "1")
 
 
 def open_session(path: Path, threads: int) -> ort.InferenceSession:
@@ -35,8 +33,8 @@ def open_session(path: Path, threads: int) -> ort.InferenceSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = LOG_ERRORS_ONLY
-    for key, value in SESSION_ENTRIES.items():
-        options.add_session_config_entry(key, value)
+    for entry in [NO_SPINNING] if has_exact_int8() else [NO_SPINNING, EXACT_KERNELS]:
+        options.add_session_config_entry(*entry)
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

@@ -1,0 +1,34 @@
+"""What the processor can do, as far as an inference engine cares."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+__all__ = ["cpu_features", "has_exact_int8"]
+
+CPUINFO = Path("/proc/cpuinfo")
+X86 = frozenset({"x86_64", "amd64", "i386", "i686"})
+VNNI = frozenset({"avx512_vnni", "avx_vnni"})
+
+
+def cpu_features() -> frozenset[str]:
+    """Return the names that Linux gives the features of the first core, such as ``avx2`` or ``asimddp``.
+
+    Empty where there is no ``/proc/cpuinfo``.
+    """
+    try:
+        text = CPUINFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return frozenset()
+    lines = (line.partition(":") for line in text.splitlines())
+    found = (value for key, _, value in lines if key.strip() in {"flags", "Features"})
+    return frozenset(next(found, "").split())
+
+
+def has_exact_int8() -> bool:
+    """Return whether products of uint8 and int8 are known to be summed without saturation.
+
+    x86 without VNNI adds two of them in 16 bits (``vpmaddubsw``), and what does not fit is cut off.
+    """
+    return platform.machine().lower() not in X86 or bool(cpu_features() & VNNI)
