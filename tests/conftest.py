@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +198,24 @@ def _own_cache(
     """Keep every test away from the user's cache folder and environment."""
     monkeypatch.delenv("EDGEVID_BUNDLE", raising=False)
     if not request.node.get_closest_marker("sample"):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "no-cache"))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+# What a test may need, and whether it is here; without it the test is skipped by this name.
+NEEDS: dict[str, Callable[[], bool]] = {
+    "needs_camera": lambda: Path("/dev/video0").exists(),
+    "needs_compiler": lambda: shutil.which("cc") is not None,
+    "needs_plugin_providers": lambda: all(map(find_spec, ("onnxruntime_ep_openvino", "onnxruntime_ep_webgpu"))),
+    "needs_software_gpu": lambda: Path("/usr/lib/chromium/vk_swiftshader_icd.json").exists(),
+    "needs_tflite_runtime": lambda: sys.version_info < (3, 12),
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that needs what is not here, by the name of what it needs."""
+    for name, is_here in NEEDS.items():
+        if item.get_closest_marker(name) and not is_here():
+            pytest.skip(f"{name}: not on this machine")
 
 
 def read_jsonl(text: str) -> list[dict[str, Any]]:

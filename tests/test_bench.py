@@ -50,6 +50,23 @@ def test_the_report_is_the_documented_one(cli: Cli, bundle_path: Path, clip: Pat
     assert "onnx-fp32" in outcome.out
 
 
+def test_run_goes_by_what_bench_measured_here(cli: Cli, bundle_path: Path, clip: Path) -> None:
+    def chosen(*options: str) -> str:
+        outcome = cli("run", bundle_path, "--source", clip, "--max-frames", 2, *options)
+        assert outcome.status == 0, outcome.err
+        return outcome.err
+
+    assert "tflite-int8 on litert (cpu" in chosen()
+    measured = ["--backends", "onnxruntime", "--variants", "onnx-fp32", "--threads", 1]
+    assert cli("bench", bundle_path, "--source", clip, *measured, *SHORT).status == 0
+    assert "chose onnxruntime, cpu, onnx-fp32: the fastest that bench measured here" in chosen()
+    assert "onnx-fp32 on onnxruntime (cpu" in chosen("--device", "auto")
+    for asked, ran in (("--variant", "tflite-fp32"), ("--backend", "litert")):
+        told = chosen(asked, ran)
+        assert ran in told
+        assert "chose" not in told
+
+
 def test_a_row_that_cannot_run_says_why(
     cli: Cli, bundle_path: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

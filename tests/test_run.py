@@ -223,7 +223,7 @@ def test_an_extra_that_is_not_installed_names_the_command(
 ) -> None:
     entry = dataclasses.replace(backends.BACKENDS["onnxruntime"], package="a_package_that_is_not_there")
     monkeypatch.setitem(backends.BACKENDS, "onnxruntime", entry)
-    outcome = cli("run", bundle_path, "--source", clip, "--variant", "onnx-int8")
+    outcome = cli("run", bundle_path, "--source", clip, "--variant", "onnx-int8", "--backend", "onnxruntime")
     assert outcome.status == 1
     assert 'pip install "edgevid[onnx]"' in outcome.error
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from statistics import median
 
 from edgevid.arrays import Image
-from edgevid.backends import Backend, BackendOptions, choose_backend
+from edgevid.backends import Backend, BackendOptions
 from edgevid.bundle import Bundle
+from edgevid.choice import choose_backend
 from edgevid.cli.terminal import listed
 from edgevid.engine import Engine
 from edgevid.errors import EdgevidError

@@ -10,15 +10,16 @@ import click
 import msgspec
 from rich.table import Table
 
-from edgevid.backends import BACKENDS
+from edgevid.backends import BACKENDS, DEVICES
 from edgevid.bundle import Bundle, find_bundle
 from edgevid.cli.terminal import Terminal, common_options, completing, completing_paths, listed
 from edgevid.errors import GateError, MissingExtraError, UsageError
 from edgevid.manifest import VARIANT_IDS
+from edgevid.measured import MeasuredRow, remember
 from edgevid.sinks.base import check_output
 from edgevid.sources import SAMPLE_NAMES
 from edgevid_bench.options import BenchOptions
-from edgevid_bench.report import Report, row_table
+from edgevid_bench.report import Report, faithful_rows, row_table
 
 __all__ = ["bench"]
 
@@ -52,6 +53,14 @@ Without --source: the sample clip 'bikes' of the [sample] extra.
     shell_complete=completing(BACKENDS),
     help=f"Of {', '.join(BACKENDS)}.  [default: all that are installed]",
 )
+@click.option(
+    "--devices",
+    metavar="LIST",
+    shell_complete=completing(DEVICES),
+    default="cpu",
+    show_default=True,
+    help=f"Of {', '.join(DEVICES)}, for the backends that have them.",
+)
 @click.option("--variants", metavar="LIST", shell_complete=completing(VARIANT_IDS), help="[default: all in the bundle]")
 @click.option("--threads", metavar="LIST", help="Threads of one inference.  [default: 1 to the number of cores]")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measure each row N times.")
@@ -75,6 +84,7 @@ def bench(
     bundle: Path | None,
     source: str,
     backends: str | None,
+    devices: str,
     variants: str | None,
     threads: str | None,
     rounds: int,
@@ -95,9 +105,13 @@ def bench(
     for name in names:
         if name not in BACKENDS:
             raise UsageError(f"backend {name!r}: expected some of {', '.join(BACKENDS)}")
+    for device in listed(devices):
+        if device.partition(":")[0] not in DEVICES:
+            raise UsageError(f"device {device!r}: expected some of {', '.join(DEVICES)}")
     options = BenchOptions(
         source=source,
         backends=names,
+        devices=listed(devices),
         variants=listed(variants) or opened.variant_ids,
         threads=_counts(threads),
         rounds=rounds,
@@ -110,6 +124,7 @@ def bench(
     if output:
         write_report(report, output)
         terminal.result(f"wrote {output}")
+    _remember(opened, report, max_drop, terminal)
     _check_gate(report, asked=bool(backends))
     return 0 if report.method["complete"] else 128 + signal.SIGINT
 
@@ -154,11 +169,31 @@ def report_lines(report: Report) -> list[str | Table]:
     ]
 
 
+def _remember(bundle: Bundle, report: Report, max_drop: float, terminal: Terminal) -> None:
+    """Keep what was measured, so that ``run --backend auto`` goes by it; where that fails, nothing else does."""
+    rows = tuple(
+        MeasuredRow(
+            backend=row.backend,
+            device=row.device,
+            variant=row.variant,
+            threads=row.threads,
+            end_to_end_fps=row.end_to_end_fps or 0.0,
+        )
+        for row in faithful_rows(report.rows, max_drop)
+    )
+    if rows and report.method["complete"]:
+        try:
+            remember(bundle, rows)
+        except OSError as error:
+            terminal.message(f"run will not know of this bench: {error.filename}: {error.strerror}")
+
+
 def _recommended(report: Report) -> list[str]:
     best = report.recommendation
     if best is None:
         return ["nothing to recommend: no row is known to keep the Keras model's labels within --max-drop"]
-    command = f"edgevid run {report.bundle['path']} --variant {best.variant} --threads {best.threads} --source CLIP"
+    where = f"--backend {best.backend} --device {best.device} --variant {best.variant} --threads {best.threads}"
+    command = f"edgevid run {report.bundle['path']} {where} --source CLIP"
     return [f"recommended: {best.sentence}", f"use it: {command}"]
 
 

@@ -13,6 +13,7 @@ import psutil
 
 from edgevid import __version__
 from edgevid.backends import available_cores
+from edgevid.cpu import cpu_model
 
 __all__ = ["describe_machine", "peak_rss_mb"]
 
@@ -23,7 +24,7 @@ GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 def describe_machine() -> dict[str, str | int | float | dict[str, str]]:
     """Return the processor, memory, system, load and the versions that were measured."""
     facts: dict[str, str | int | float | dict[str, str]] = {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "architecture": platform.machine(),
         "cores": available_cores(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
@@ -46,17 +47,6 @@ def peak_rss_mb() -> float:
                 return int(line.split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    names = ("model name", "Model", "Hardware")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in names:
-                return value.strip()
-    return platform.processor() or "unknown"
 
 
 def _versions() -> dict[str, str]:

@@ -38,27 +38,31 @@ class Candidate:
     """A row to be measured."""
 
     backend: str
+    device: str
     variant: Variant
     threads: int
 
 
 def candidates(bundle: Bundle, options: BenchOptions) -> list[Candidate]:
-    """Return every backend × variant it reads × thread count.
+    """Return every backend × device it runs on × variant it reads × thread count, one of those off the CPU.
 
     Raises:
         UsageError: a variant is not in the bundle, or there is nothing to measure.
     """
     variants = [bundle.variant(variant_id) for variant_id in options.variants]
     rows = [
-        Candidate(backend, variant, count)
+        Candidate(backend, device, variant, count)
         for backend in options.backends
+        for device in options.devices
+        if device.partition(":")[0] in BACKENDS[backend].devices
         for variant in variants
         if variant.format in BACKENDS[backend].formats
-        for count in options.threads or default_threads()
+        for count in (options.threads or default_threads() if device == "cpu" else [available_cores()])
     ]
     if not rows:
         raise UsageError(
-            f"nothing to measure: {', '.join(options.backends)} reads none of {', '.join(options.variants)}"
+            f"nothing to measure: {', '.join(options.backends)} reads none of {', '.join(options.variants)} "
+            f"on {', '.join(options.devices)}"
         )
     return rows
 
@@ -86,7 +90,7 @@ def run_bench(bundle: Bundle, options: BenchOptions, progress: Progress) -> Repo
     try:
         for round_number in range(options.rounds):
             for row in order.sample(list(measured), len(measured)):
-                progress(f"{row.backend} {row.variant.id} × {row.threads}", done, total)
+                progress(f"{row.backend} {row.device} {row.variant.id} × {row.threads}", done, total)
                 measured[row].append(_in_own_process(bundle, row, options, stages=round_number == 0))
                 done += 1
     except KeyboardInterrupt:  # what was measured is worth keeping
@@ -125,6 +129,7 @@ def _in_own_process(bundle: Bundle, row: Candidate, options: BenchOptions, stage
     request = Request(
         bundle=str(bundle.path),
         backend=row.backend,
+        device=row.device,
         variant=row.variant.id,
         threads=row.threads,
         source=options.source,
@@ -152,7 +157,7 @@ def _row(row: Candidate, rounds: Sequence[Measured] | None) -> Row:
         parity = None  # the null backend runs no variant, and noise says nothing of real frames
     bare = Row(
         backend=row.backend,
-        device="",
+        device=row.device,
         variant=row.variant.id,
         threads=row.threads,
         status="failed",
@@ -174,6 +179,9 @@ def _row(row: Candidate, rounds: Sequence[Measured] | None) -> Row:
     return msgspec.structs.replace(
         bare,
         device=rounds[0].device,
+        hardware=rounds[0].hardware,
+        precision=rounds[0].precision,
+        operators=rounds[0].operators,
         workers=rounds[0].workers,
         status="ok",
         load_ms=median(measured.load_ms for measured in rounds),

@@ -14,7 +14,8 @@ class BenchOptions:
     Attributes:
         backends: names in the table of backends.
         variants: ids of variants of the bundle.
-        threads: threads of one inference; empty for one to the number of cores.
+        devices: where each backend shall run, of those that it can.
+        threads: threads of one inference, on the CPU; empty for one to the number of cores.
         source: the clip.
         rounds: how often each row is measured, in a new process each time.
         seconds: how long bare inference is timed, a row and round.
@@ -26,6 +27,7 @@ class BenchOptions:
     source: str
     backends: tuple[str, ...]
     variants: tuple[str, ...]
+    devices: tuple[str, ...] = ("cpu",)
     threads: tuple[int, ...] = ()
     rounds: int = 3
     seconds: float = 1.0

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 from rich.table import Table
 
-__all__ = ["InferMs", "Recommendation", "Report", "Row", "recommend", "row_table"]
+__all__ = ["InferMs", "Recommendation", "Report", "Row", "faithful_rows", "recommend", "row_table"]
 
 
 class InferMs(msgspec.Struct, frozen=True):
@@ -21,8 +21,10 @@ class InferMs(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One backend × variant × thread count.
+    """One backend × device × variant × thread count.
 
+    ``device`` is the proven one; ``hardware`` is its name, ``precision`` what the variant computes in there, and
+    ``operators`` says how many of its operators run where.
     ``end_to_end_fps`` is of a whole run over the clip, with ``workers`` inferences of ``threads`` threads at once.
     ``stage_cpu_ms`` is CPU time a frame of each stage alone; ``infer`` there is with one thread. The agreements
     are those with the Keras model on the frames held out at conversion.
@@ -35,6 +37,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 1
     status: Literal["ok", "unavailable", "failed"]
     reason: str = ""
+    hardware: str = ""
+    precision: str = ""
+    operators: dict[str, int] = {}
     load_ms: float | None = None
     first_inference_ms: float | None = None
     infer_ms: InferMs | None = None
@@ -52,6 +57,7 @@ class Recommendation(msgspec.Struct, frozen=True):
     """The row to run, and why."""
 
     backend: str
+    device: str
     variant: str
     threads: int
     end_to_end_fps: float
@@ -76,12 +82,13 @@ def recommend(rows: Sequence[Row], max_drop: float) -> Recommendation | None:
     Where no row keeps within it, or agreement was never measured, there is nothing to recommend.
     """
     measured = [row for row in rows if row.status == "ok" and row.end_to_end_fps is not None]
-    faithful = [row for row in measured if (row.smoothed_agreement or 0.0) >= 1 - max_drop]
+    faithful = faithful_rows(rows, max_drop)
     if not faithful:
         return None
     best = max(faithful, key=_speed)
     sentence = (
-        f"{best.backend} · {best.variant} · {best.threads} thread(s): {_speed(best):.0f} frames per second end to end, "
+        f"{best.backend} · {best.device} · {best.variant} · {best.threads} thread(s): "
+        f"{_speed(best):.0f} frames per second end to end, "
         f"{best.smoothed_agreement:.1%} of Keras' smoothed labels"
     )
     faster = max(measured, key=_speed)
@@ -90,7 +97,18 @@ def recommend(rows: Sequence[Row], max_drop: float) -> Recommendation | None:
             f"; {faster.backend} · {faster.variant} does {_speed(faster):.0f}, but keeps only "
             f"{faster.smoothed_agreement or 0.0:.1%}"
         )
-    return Recommendation(best.backend, best.variant, best.threads, _speed(best), best.smoothed_agreement, sentence)
+    return Recommendation(
+        best.backend, best.device, best.variant, best.threads, _speed(best), best.smoothed_agreement, sentence
+    )
+
+
+def faithful_rows(rows: Sequence[Row], max_drop: float) -> list[Row]:
+    """Return the rows that ran, and lose at most ``max_drop`` of the Keras model's smoothed labels."""
+    return [
+        row
+        for row in rows
+        if row.status == "ok" and row.end_to_end_fps is not None and (row.smoothed_agreement or 0.0) >= 1 - max_drop
+    ]
 
 
 def _speed(row: Row) -> float:
@@ -100,7 +118,7 @@ def _speed(row: Row) -> float:
 def row_table(rows: Sequence[Row]) -> Table:
     """Return the rows for reading, the fastest first."""
     table = Table(box=None, pad_edge=False)
-    for column in ("backend", "variant"):
+    for column in ("backend", "device", "variant"):
         table.add_column(column, no_wrap=True)
     for column in (
         "threads",
@@ -116,11 +134,12 @@ def row_table(rows: Sequence[Row]) -> Table:
         table.add_column(column, justify="right")
     for row in sorted(rows, key=_speed, reverse=True):
         if row.infer_ms is None:
-            table.add_row(row.backend, row.variant, str(row.threads), f"{row.status}: {row.reason}")
+            table.add_row(row.backend, row.device, row.variant, str(row.threads), f"{row.status}: {row.reason}")
             continue
         agreement = "–" if row.smoothed_agreement is None else f"{row.smoothed_agreement:.3f}"
         table.add_row(
             row.backend,
+            row.device,
             row.variant,
             str(row.threads),
             *(f"{value:.2f}" for value in (row.infer_ms.p50, row.infer_ms.p90, row.infer_ms.p99)),

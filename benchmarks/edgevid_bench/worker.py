@@ -38,6 +38,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     bundle: str
     backend: str
+    device: str
     variant: str
     threads: int
     source: str
@@ -51,6 +52,9 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
     error: str = ""
     device: str = ""
+    hardware: str = ""
+    precision: str = ""
+    operators: dict[str, int] = {}
     workers: int = 1
     load_ms: float = 0.0
     first_inference_ms: float = 0.0
@@ -62,7 +66,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 def measure(request: Request) -> Measured:
     """Load, run the whole clip, then time bare inferences on its frames."""
-    threads, workers = share_cores(live=False, threads=request.threads)
+    threads, workers = share_cores(live=False, threads=request.threads, device=request.device)
     started = time.perf_counter()
     with _classifier(request, threads, workers) as classifier:
         load_ms = 1e3 * (time.perf_counter() - started)
@@ -71,9 +75,12 @@ def measure(request: Request) -> Measured:
         _whole_clip(request, classifier, min(WARM_UP, request.max_frames))
         end_to_end_fps = _whole_clip(request, classifier, request.max_frames)
         peak = peak_rss_mb()  # before the frames that only this program holds
-        frames = _frames(request, MOST_FRAMES)
+        frames, proof = _frames(request, MOST_FRAMES), classifier.backend.proof
         return Measured(
-            device=classifier.backend.device,
+            device=proof.device,
+            hardware=proof.hardware,
+            precision=proof.precision,
+            operators=dict(proof.places),
             workers=workers,
             load_ms=load_ms,
             first_inference_ms=first_ms,
@@ -86,7 +93,12 @@ def measure(request: Request) -> Measured:
 
 def _classifier(request: Request, threads: int, workers: int) -> VideoClassifier:
     return VideoClassifier(
-        request.bundle, backend=request.backend, variant=request.variant, threads=threads, workers=workers
+        request.bundle,
+        backend=request.backend,
+        device=request.device,
+        variant=request.variant,
+        threads=threads,
+        workers=workers,
     )
 
 

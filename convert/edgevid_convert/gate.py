@@ -38,7 +38,7 @@ def gated(manifest: Manifest, variant: Variant) -> Variant:
 
 def choice(bundle: Bundle) -> str:
     """Return which variant ``run`` takes of a bundle when none is named, and why, for reading."""
-    formats = frozenset(variant.format for variant in bundle.manifest.variants)
+    formats = tuple(dict.fromkeys(variant.format for variant in bundle.manifest.variants))
     try:
         chosen = bundle.preferred(formats)
     except BundleError:

@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgevid.backends import choose_backend, load_backend
+from edgevid.backends import load_backend
 from edgevid.bundle import Bundle
+from edgevid.choice import choose_backend
 from edgevid.errors import ModelError
 from edgevid.manifest import InputSpec, Manifest, Preprocessing, Tensor, Variant
 from edgevid.postprocess import Postprocessor, softmax

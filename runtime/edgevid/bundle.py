@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -64,8 +65,12 @@ class Bundle:
                 return variant
         raise UsageError(f"variant {variant_id!r}: {self.path.name} has {', '.join(self.variant_ids)}")
 
-    def preferred(self, formats: frozenset[str]) -> Variant:
+    def preferred(self, formats: Sequence[str], precisions: Sequence[str] = ()) -> Variant:
         """Return the variant to run when none is named: the fastest kind in one of the formats that passed the gate.
+
+        Args:
+            formats: what the backend reads, what it reads best first.
+            precisions: what the device computes best, the best first; empty for the order of the table.
 
         Raises:
             BundleError: no variant is in any of these formats, or every one of them was rejected.
@@ -73,7 +78,7 @@ class Bundle:
         usable = [variant for variant in self.manifest.variants if variant.format in formats]
         if not usable:
             raise BundleError(
-                f"{self.path}: no variant in the format {' or '.join(sorted(formats))}, only "
+                f"{self.path}: no variant in the format {' or '.join(formats)}, only "
                 f"{', '.join(self.variant_ids)}; install another backend or convert with --formats"
             )
         passed = [variant for variant in usable if variant.rejected is None]
@@ -83,7 +88,13 @@ class Bundle:
                 f"{self.path}: every variant that runs here was rejected at conversion ({reasons}); convert with "
                 "more varied --calib, or name one with --variant all the same"
             )
-        return min(passed, key=lambda variant: VARIANT_IDS.index(variant.id))
+        order = tuple(precisions) or tuple(dict.fromkeys(name.partition("-")[2] for name in VARIANT_IDS))
+
+        def rank(variant: Variant) -> tuple[int, int]:
+            known = order.index(variant.precision) if variant.precision in order else len(order)
+            return known, formats.index(variant.format)
+
+        return min(passed, key=rank)
 
     def verified_file(self, variant: Variant) -> Path:
         """Return the path of the variant's file, once its SHA-256 has been checked.
@@ -92,6 +103,20 @@ class Bundle:
             BundleError: the file is absent or is not the one that the manifest describes.
         """
         return self._verified(variant.file, variant.sha256)
+
+    def edge_tpu_file(self, variant: Variant) -> Path:
+        """Return the path of what the Edge TPU's compiler made of a variant, once its SHA-256 has been checked.
+
+        Raises:
+            UsageError: there is none.
+            BundleError: it is absent or changed.
+        """
+        if variant.edgetpu is None:
+            raise UsageError(
+                f"device 'edgetpu': {variant.id} was not compiled for it; convert with --target edgetpu, "
+                "where edgetpu_compiler is installed, and take the variant tflite-int8-full"
+            )
+        return self._verified(variant.edgetpu.file, variant.edgetpu.sha256)
 
     def verify(self) -> None:
         """Check the SHA-256 of every file of the bundle.
@@ -103,7 +128,7 @@ class Bundle:
         for variant in self.manifest.variants:
             self.verified_file(variant)
             if variant.edgetpu:
-                self._verified(variant.edgetpu.file, variant.edgetpu.sha256)
+                self.edge_tpu_file(variant)
 
     def _verified(self, name: str, expected_sha256: str) -> Path:
         path = self.path / name

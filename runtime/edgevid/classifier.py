@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgevid.arrays import Image
-from edgevid.backends import Backend, BackendOptions, choose_backend
+from edgevid.backends import Backend, BackendOptions
 from edgevid.bundle import Bundle, find_bundle
+from edgevid.choice import AUTO, choose
 from edgevid.engine import EnginePool
 from edgevid.smoothing import Prediction, Smoother
 from edgevid.sources import Frame, Source, open_camera, open_source
@@ -27,19 +29,20 @@ class VideoClassifier:
     Args:
         bundle: a bundle or the path of one; None for the bundle that :func:`edgevid.find_bundle` finds.
         window: how many predictions the rolling average spans; None for the bundle's default, 1 for none.
-        backend: a name in the table of backends, or ``auto``.
-        variant: the id of a variant, such as ``tflite-int8``; None for the bundle's preferred one.
-        device: where the backend runs.
-        threads: how many threads one inference uses; 0 for one a core.
+        backend: a name in the table of backends, or ``auto``; see :func:`edgevid.choice.choose`.
+        variant: the id of a variant, such as ``tflite-int8``; None for the best for the device.
+        device: ``cpu``, ``gpu``, ``npu``, ``edgetpu``, which of several after a colon, or ``auto``.
+        threads: how many threads one inference uses on the CPU; 0 for one a core.
         workers: how many frames :meth:`stream` classifies at once, each in an engine of its own; more than one
             is for files, and wants fewer threads.
         top_k: how many of the best labels each prediction carries.
+        allow_partial, delegate, provider, engine_options: see :class:`edgevid.backends.BackendOptions`.
 
     Raises:
         BundleError: the bundle cannot be found, read or verified.
         UsageError: an argument is out of range or unknown.
         MissingExtraError: the backend's package is not installed.
-        BackendError: the engine cannot load the variant.
+        BackendError: the engine cannot load the variant, or not on that device.
     """
 
     def __init__(
@@ -47,21 +50,27 @@ class VideoClassifier:
         bundle: str | Path | Bundle | None = None,
         *,
         window: int | None = None,
-        backend: str = "auto",
+        backend: str = AUTO,
         variant: str | None = None,
         device: str = "cpu",
         threads: int = 0,
         workers: int = 1,
         top_k: int = 0,
+        allow_partial: bool = False,
+        delegate: str | None = None,
+        provider: str | None = None,
+        engine_options: Mapping[str, str] | None = None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else find_bundle(bundle)
         manifest = self.bundle.manifest
         if window is None:
             window = manifest.smoothing.window
         self.smoother = Smoother(self.bundle.labels, window, top_k)
-        backend_name, self.variant = choose_backend(self.bundle, backend, variant)
-        options = BackendOptions(device, threads)
-        self._pool = EnginePool(self.bundle, self.variant, backend_name, options, workers)
+        options = BackendOptions(device, threads, allow_partial, delegate, provider, engine_options or {})
+        choice = choose(self.bundle, backend, variant, options)
+        self.variant = choice.variant
+        options = replace(options, device=choice.device)
+        self._pool = EnginePool(self.bundle, choice.variant, choice.backend, options, workers)
         self.engine = self._pool.engines[0]
         self._index = 0
         self._start: float | None = None

@@ -121,7 +121,7 @@ def _until_failure(frames: Iterable[Frame], failures: list[EdgevidError]) -> Ite
         failures.append(error)
 
 
-def share_cores(live: bool, threads: int = 0, workers: int = 0) -> tuple[int, int]:
+def share_cores(live: bool, threads: int = 0, workers: int = 0, device: str = "cpu") -> tuple[int, int]:
     """Return threads an inference and inferences at once, so that their product is the number of cores.
 
     Args:
@@ -129,8 +129,9 @@ def share_cores(live: bool, threads: int = 0, workers: int = 0) -> tuple[int, in
             at once, the highest throughput.
         threads: as asked for; 0 to choose.
         workers: as asked for; 0 to choose.
+        device: where inferences run; an accelerator takes one at a time.
     """
     cores = available_cores()
     if not workers:
-        workers = 1 if live else max(1, min(MOST_WORKERS, cores // max(threads, 1)))
+        workers = 1 if live or device != "cpu" else max(1, min(MOST_WORKERS, cores // max(threads, 1)))
     return threads or max(1, cores // workers), workers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import os
 import sys
 import tempfile
@@ -9,7 +11,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["captured"]
+__all__ = ["Captured", "captured", "quiet_at_exit"]
+
+
+class Captured:
+    """What was written while a block ran; empty until the block has ended."""
+
+    text = ""
 
 
 # Descriptors belong to the process: two captures at once would restore each other's.
@@ -17,30 +25,52 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 @contextmanager
-def captured(*descriptors: int, passing_on: Callable[[bytes], bool] = lambda line: False) -> Iterator[None]:
+def captured(*descriptors: int, passing_on: Callable[[bytes], bool] = lambda line: False) -> Iterator[Captured]:
     """Keep what is written to the file descriptors (1: stdout, 2: stderr) while the block runs.
 
     Args:
         descriptors: which ones.
         passing_on: which of the lines are written after all, to the last of the descriptors, when the block ends.
+
+    Yields:
+        What was written, once the block has ended, however it ended.
     """
     with _ONE_AT_A_TIME, tempfile.TemporaryFile() as file:
         _flush()
+        kept = Captured()
         saved = {descriptor: os.dup(descriptor) for descriptor in descriptors}
         try:
             for descriptor in descriptors:
                 os.dup2(file.fileno(), descriptor)
-            yield
+            yield kept
         finally:
             _flush()
             for descriptor, copy in saved.items():
                 os.dup2(copy, descriptor)
                 os.close(copy)
             file.seek(0)
-            os.write(descriptors[-1], b"".join(line for line in file if passing_on(line)))
+            lines = file.readlines()
+            kept.text = b"".join(lines).decode(errors="replace")
+            os.write(descriptors[-1], b"".join(line for line in lines if passing_on(line)))
+
+
+def quiet_at_exit() -> None:
+    """Drop what comes on stderr after Python has ended: some engines tell there how they take themselves apart."""
+    _quiet_at_exit.set()
 
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # it is None where the descriptor was closed from the start
             stream.flush()
+    ctypes.CDLL(None).fflush(None)  # what C code has written to its own buffers
+
+
+_quiet_at_exit = threading.Event()
+
+
+@atexit.register  # with this module, so before most others, which are called before it
+def _drop_stderr() -> None:
+    if _quiet_at_exit.is_set():
+        _flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

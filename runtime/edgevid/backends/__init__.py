@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Protocol, cast
 
-from edgevid.backends.base import Backend, BackendOptions, available_cores
+from edgevid.backends.base import Backend, BackendOptions, Usable, available_cores
+from edgevid.backends.proof import Proof
 from edgevid.bundle import Bundle
-from edgevid.errors import MissingExtraError, UsageError
+from edgevid.errors import BackendError, MissingExtraError, UsageError
 from edgevid.manifest import Variant
 
 __all__ = [
     "BACKENDS",
+    "DEVICES",
     "Backend",
     "BackendEntry",
     "BackendOptions",
+    "Proof",
+    "Usable",
     "available_cores",
-    "choose_backend",
+    "backend_entry",
     "load_backend",
 ]
+
+DEVICES = ("cpu", "gpu", "npu", "edgetpu")
+
+
+class BackendModule(Protocol):
+    """What a backend's module holds.
+
+    Attributes:
+        load: loads a variant of a bundle; see :class:`Backend`.
+        usable: whether the engine can use a device of this machine; loads the engine, and no variant.
+    """
+
+    load: Callable[[Bundle, Variant, BackendOptions], Backend]
+    usable: Callable[[str], Usable]
 
 
 @dataclass(frozen=True)
@@ -27,20 +47,18 @@ class BackendEntry:
     """A row of the table of backends.
 
     Attributes:
-        module: where its class is; imported when the backend is chosen, never before.
-        class_name: the :class:`Backend` subclass in it.
+        module: a :class:`BackendModule`; imported when the backend is chosen, never before.
         package: the Python package of the engine; None if it needs none.
         extra: the extra of edgevid that brings the package; None if it comes with edgevid.
-        formats: which model formats it reads.
+        formats: which model formats it reads, the better one first.
         devices: where it can run.
         automatic: whether ``auto`` may choose it.
     """
 
     module: str
-    class_name: str
     package: str | None
     extra: str | None
-    formats: frozenset[str]
+    formats: tuple[str, ...]
     devices: tuple[str, ...] = ("cpu",)
     automatic: bool = True
 
@@ -49,80 +67,65 @@ class BackendEntry:
         """Whether its package can be imported; does not import it."""
         return self.package is None or find_spec(self.package) is not None
 
+    def imported(self, name: str) -> BackendModule:
+        """Import its module.
 
+        Raises:
+            MissingExtraError: its package is not installed.
+            BackendError: it is installed, and does not load.
+        """
+        if not self.installed:
+            raise MissingExtraError(f"backend {name!r}", str(self.package), self.extra)
+        try:
+            return cast(BackendModule, import_module(self.module))
+        except (ImportError, OSError) as error:
+            raise BackendError(f"backend {name!r}: the package {self.package!r} does not load: {error}") from error
+
+
+# ``auto`` takes the first that is installed and reads the variant.
 BACKENDS: dict[str, BackendEntry] = {
-    "litert": BackendEntry(
-        module="edgevid.backends.litert",
-        class_name="LiteRTBackend",
-        package="ai_edge_litert",
-        extra=None,
-        formats=frozenset({"tflite"}),
-    ),
+    "litert": BackendEntry("edgevid.backends.litert", "ai_edge_litert", None, ("tflite",), DEVICES),
     "onnxruntime": BackendEntry(
-        module="edgevid.backends.onnxruntime",
-        class_name="OnnxRuntimeBackend",
-        package="onnxruntime",
-        extra="onnx",
-        formats=frozenset({"onnx"}),
+        "edgevid.backends.onnxruntime", "onnxruntime", "onnx", ("onnx",), ("cpu", "gpu", "npu")
     ),
-    "null": BackendEntry(
-        module="edgevid.backends.null",
-        class_name="NullBackend",
-        package=None,
-        extra=None,
-        formats=frozenset({"tflite", "onnx"}),
-        automatic=False,
+    "openvino": BackendEntry(
+        "edgevid.backends.openvino", "openvino", "openvino", ("onnx", "tflite"), ("cpu", "gpu", "npu")
     ),
+    "tflite": BackendEntry(
+        "edgevid.backends.tflite", "tflite_runtime", "tflite-runtime", ("tflite",), ("cpu", "edgetpu")
+    ),
+    "null": BackendEntry("edgevid.backends.null", None, None, ("tflite", "onnx"), automatic=False),
 }
-
-
-def choose_backend(bundle: Bundle, backend: str = "auto", variant_id: str | None = None) -> tuple[str, Variant]:
-    """Return the backend and the variant to run, from what was asked for and what is installed.
-
-    ``auto`` takes the first backend of the table that is installed and reads the variant.
-
-    Raises:
-        UsageError: the backend or the variant is unknown, or they do not go together.
-        BundleError: the bundle has no variant that this backend reads.
-        MissingExtraError: the backend's package is not installed.
-    """
-    if backend != "auto":
-        entry = _entry(backend)
-        variant = bundle.variant(variant_id) if variant_id else bundle.preferred(entry.formats)
-        if variant.format not in entry.formats:
-            reads = " or ".join(sorted(entry.formats))
-            raise UsageError(f"backend {backend!r} reads {reads}, not the variant {variant.id!r}; name another")
-        return backend, variant
-    usable = {name: entry for name, entry in BACKENDS.items() if entry.automatic and entry.installed}
-    formats = frozenset[str]().union(*(entry.formats for entry in usable.values()))
-    variant = bundle.variant(variant_id) if variant_id else bundle.preferred(formats)
-    for name, entry in usable.items():
-        if variant.format in entry.formats:
-            return name, variant
-    absent = next(entry for entry in BACKENDS.values() if variant.format in entry.formats and entry.package)
-    raise MissingExtraError(f"the variant {variant.id!r}", str(absent.package), absent.extra)
 
 
 def load_backend(name: str, bundle: Bundle, variant: Variant, options: BackendOptions | None = None) -> Backend:
     """Load a variant of a bundle in the backend of that name.
 
     Raises:
-        UsageError: the backend or the device is unknown.
+        UsageError: the backend or the device is unknown, or an option is not for them.
         MissingExtraError: the backend's package is not installed.
         BundleError: the variant's file is absent or changed.
-        BackendError: the engine cannot load it.
+        BackendError: the engine cannot load it, or not on that device.
     """
-    entry = _entry(name)
+    entry = backend_entry(name)
     options = options or BackendOptions()
-    if options.device not in entry.devices:
+    if options.device_kind not in entry.devices:
         raise UsageError(f"device {options.device!r}: backend {name!r} runs on {', '.join(entry.devices)}")
-    if not entry.installed:
-        raise MissingExtraError(f"backend {name!r}", str(entry.package), entry.extra)
-    backend_class: type[Backend] = getattr(import_module(entry.module), entry.class_name)
-    return backend_class(bundle, variant, options)
+    for flag, given, takers in (
+        ("--delegate", options.delegate, ("litert", "tflite")),
+        ("--provider", options.provider, ("onnxruntime",)),
+    ):
+        if given and name not in takers:
+            raise UsageError(f"{flag} {given}: it is for the backend {' or '.join(takers)}, not for {name!r}")
+    return entry.imported(name).load(bundle, variant, options)
 
 
-def _entry(name: str) -> BackendEntry:
+def backend_entry(name: str) -> BackendEntry:
+    """Return the row of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
     try:
         return BACKENDS[name]
     except KeyError:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgevid.backends.proof import Proof
 from edgevid.bundle import Bundle
 from edgevid.errors import UsageError
 from edgevid.manifest import Variant
@@ -17,7 +20,7 @@ from edgevid.manifest import Variant
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Backend", "BackendOptions", "available_cores"]
+__all__ = ["Backend", "BackendOptions", "Usable", "available_cores"]
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,21 @@ class BackendOptions:
     """How a backend shall run.
 
     Attributes:
-        device: where; only ``cpu`` so far.
-        threads: how many threads one inference uses; 0 for one a core.
+        device: where: ``cpu``, ``gpu``, ``npu`` or ``edgetpu``; which of several comes after a colon, as in ``gpu:1``
+            or ``edgetpu:usb``.
+        threads: how many threads one inference uses on the CPU; 0 for one a core.
+        allow_partial: accept that a device has not every compute-heavy operator.
+        delegate: an external TFLite delegate, a shared library; with litert and tflite.
+        provider: an execution provider, with onnxruntime; None for the best one for the device.
+        engine_options: what is passed to the delegate, the execution provider or OpenVINO, as it is.
     """
 
     device: str = "cpu"
     threads: int = 0
+    allow_partial: bool = False
+    delegate: str | None = None
+    provider: str | None = None
+    engine_options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
         if self.threads < 0:
@@ -41,6 +53,33 @@ class BackendOptions:
         """The number of threads, resolved."""
         return self.threads or available_cores()
 
+    @property
+    def device_kind(self) -> str:
+        """The device, without which of several."""
+        return self.device.partition(":")[0]
+
+    @property
+    def which_device(self) -> str:
+        """Which of several devices; empty for any."""
+        return self.device.partition(":")[2]
+
+
+@dataclass(frozen=True)
+class Usable:
+    """Whether a backend can use a device of this machine.
+
+    Attributes:
+        device: the device.
+        reason: why it cannot; empty if it can.
+        remedy: what to do about it, one line.
+        hardware: the device's own name.
+    """
+
+    device: str
+    reason: str = ""
+    remedy: str = ""
+    hardware: str = ""
+
 
 class Backend(ABC):
     """One variant, loaded in one engine on one device.
@@ -49,20 +88,30 @@ class Backend(ABC):
 
     Attributes:
         name: the backend's name in the table.
-        device: where it runs, as proven.
-        threads: how many threads one inference uses.
-        input: the input tensor, of shape (1, height, width, channels) and the variant's input dtype.
+        threads: how many threads one inference uses on the CPU.
+        proof: where its operators run, as the engine reports it.
     """
 
     name: str
-    device: str
     threads: int
-    input: npt.NDArray[Any]
+    proof: Proof
 
     def __init__(self, bundle: Bundle, variant: Variant, options: BackendOptions) -> None:
-        self.device = options.device
         self.threads = options.thread_count
-        self.input = np.zeros(variant.input.shape, variant.input.dtype)
+        self._input = np.zeros(variant.input.shape, variant.input.dtype)
+
+    @property
+    def device(self) -> str:
+        """The device, as proven."""
+        return self.proof.device
+
+    @property
+    def input(self) -> npt.NDArray[Any]:
+        """The input tensor, of shape (1, height, width, channels) and the variant's input dtype, to be written.
+
+        It may be the engine's own memory: ask for it anew for each frame, and do not keep it.
+        """
+        return self._input
 
     @abstractmethod
     def infer(self) -> npt.NDArray[Any]:

@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgevid.backends.base import Backend, BackendOptions
+from edgevid.backends.base import Backend, BackendOptions, Usable
+from edgevid.backends.proof import Proof
 from edgevid.bundle import Bundle
 from edgevid.manifest import Variant
+
+__all__ = ["load", "usable"]
 
 
 class NullBackend(Backend):
@@ -22,6 +25,7 @@ class NullBackend(Backend):
 
     def __init__(self, bundle: Bundle, variant: Variant, options: BackendOptions) -> None:
         super().__init__(bundle, variant, options)
+        self.proof = Proof("cpu", "nothing", {}, None, {})
         low, high = bundle.manifest.value_range
         if variant.input.quantized:
             limits = np.iinfo(variant.input.dtype)
@@ -33,7 +37,15 @@ class NullBackend(Backend):
     def infer(self) -> npt.NDArray[Any]:
         """Return the raw output, of shape (1, classes), with a single class set."""
         classes = self._output.shape[-1]
-        level = (float(self.input.flat[0]) - self._low) / self._span
+        level = (float(self._input.flat[0]) - self._low) / self._span
         self._output.fill(np.iinfo(self._output.dtype).min if self._output.dtype == np.int8 else 0)
         self._output[0, min(int(level * classes), classes - 1)] = self._one
         return self._output
+
+
+load = NullBackend
+
+
+def usable(device: str) -> Usable:
+    """Return that it can: it needs nothing."""
+    return Usable(device)

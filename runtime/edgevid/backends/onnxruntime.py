@@ -1,26 +1,45 @@
-"""ONNX Runtime: ``.onnx`` variants on the CPU."""
+"""ONNX Runtime: ``.onnx`` variants on the CPU, and on whatever its execution providers reach."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from edgevid.backends.base import Backend, BackendOptions
+from edgevid.backends.base import Backend, BackendOptions, Usable
+from edgevid.backends.proof import Proof, check_proof, counted_kinds
+from edgevid.backends.providers import PROVIDERS, add_provider, choose_provider
 from edgevid.bundle import Bundle
 from edgevid.cpu import has_exact_int8
-from edgevid.errors import BackendError, first_line
+from edgevid.errors import BackendError, UsageError, first_line
 from edgevid.manifest import Variant
 
-__all__ = ["OnnxRuntimeBackend", "open_session"]
+__all__ = ["load", "open_session", "usable"]
 
 LOG_ERRORS_ONLY = 3
 # Spinning threads take the cores that decoding and preprocessing need.
 NO_SPINNING = ("session.intra_op.allow_spinning", "0")
 # Kernels that do not saturate; where the CPU does not saturate anyway, they are less than half as fast.
 EXACT_KERNELS = ("session.x64quantprecision", "1")
+RECORD_PROVIDERS = ("session.record_ep_graph_assignment_info", "1")
+CPU = PROVIDERS["cpu"].registered_name
+QUANTIZED = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
+DEQUANTIZE = "DequantizeLinear"
+
+
+def session_options(threads: int) -> Any:
+    """Return options for a session on this many threads, with exact integer arithmetic on every CPU."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = LOG_ERRORS_ONLY
+    for entry in [NO_SPINNING] if has_exact_int8() else [NO_SPINNING, EXACT_KERNELS]:
+        options.add_session_config_entry(*entry)
+    return options
 
 
 def open_session(path: Path, threads: int) -> ort.InferenceSession:
@@ -29,34 +48,96 @@ def open_session(path: Path, threads: int) -> ort.InferenceSession:
     Raises:
         Exception: of one of ONNX Runtime's many kinds; it cannot be loaded.
     """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = LOG_ERRORS_ONLY
-    for entry in [NO_SPINNING] if has_exact_int8() else [NO_SPINNING, EXACT_KERNELS]:
-        options.add_session_config_entry(*entry)
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(str(path), session_options(threads), providers=[CPU])
+
+
+def usable(device: str) -> Usable:
+    """Return whether an execution provider that is installed can use a device of this machine."""
+    try:
+        return Usable(device, hardware=f"provider {choose_provider(ort, BackendOptions(device))}")
+    except BackendError as error:
+        reason, _, remedy = str(error).partition("; ")
+        return Usable(device, reason, remedy)
 
 
 class OnnxRuntimeBackend(Backend):
-    """An ``.onnx`` variant in an ONNX Runtime session with the CPU execution provider."""
+    """An ``.onnx`` variant in an ONNX Runtime session; on the CPU its input and output stay in one place.
+
+    Raises:
+        UsageError: the provider is unknown.
+        BackendError: the model cannot be loaded, or not on that device.
+    """
 
     name = "onnxruntime"
 
     def __init__(self, bundle: Bundle, variant: Variant, options: BackendOptions) -> None:
         super().__init__(bundle, variant, options)
-        path = bundle.verified_file(variant)
+        path, provider = bundle.verified_file(variant), choose_provider(ort, options)
+        if provider == "cpu" and options.engine_options:
+            raise UsageError(f"--engine-option {', '.join(options.engine_options)}: the provider 'cpu' has none")
+        settings = session_options(self.threads)
+        settings.add_session_config_entry(*RECORD_PROVIDERS)
+        chosen = add_provider(ort, settings, provider, options, variant)
         try:
-            self._session = open_session(path, self.threads)
+            self._session = ort.InferenceSession(str(path), settings, providers=chosen or None)
         except Exception as error:
             raise BackendError(f"{path}: ONNX Runtime cannot load it: {first_line(error)}") from error
-        self._input_name = self._session.get_inputs()[0].name
-        self._output_names = [self._session.get_outputs()[0].name]
+        self.proof = _proof(self._session, options.device_kind, PROVIDERS[provider].registered_name)
+        check_proof(self.proof, f"ONNX Runtime's provider {provider!r} on {options.device}", options.allow_partial)
+        (image,), (output,) = self._session.get_inputs(), self._session.get_outputs()
+        self._names = image.name, [output.name]
+        # In place on the CPU; other providers copy the input to where they compute, once, when it is bound.
+        self._binding = self._bound(variant) if provider == "cpu" else None
+
+    def _bound(self, variant: Variant) -> Any:
+        image, (output,) = self._names
+        self._output = np.zeros(variant.output.shape, variant.output.dtype)
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input(image, ort.OrtValue.ortvalue_from_numpy(self._input))
+        binding.bind_ortvalue_output(output, ort.OrtValue.ortvalue_from_numpy(self._output))
+        return binding
 
     def infer(self) -> npt.NDArray[Any]:
         """Run the model on :attr:`input` and return its raw output, of shape (1, classes)."""
+        image, outputs = self._names
         try:
-            outputs: list[npt.NDArray[Any]] = self._session.run(self._output_names, {self._input_name: self.input})
+            if self._binding is None:
+                self._output = self._session.run(outputs, {image: self._input})[0]
+            else:
+                self._session.run_with_iobinding(self._binding)
         except Exception as error:
             raise BackendError(f"ONNX Runtime failed: {first_line(error)}") from error
-        return outputs[0]
+        return self._output
+
+    def close(self) -> None:
+        """Release the session."""
+        self._binding = self._session = None
+
+
+load = OnnxRuntimeBackend
+
+
+def _proof(session: Any, device: str, provider: str) -> Proof:
+    """Return the proof, from ONNX Runtime's record of which provider took which operators."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        if provider == CPU:
+            return Proof("cpu", "unknown", {}, None, {})
+        raise BackendError(f"ONNX Runtime {ort.__version__} cannot prove what {provider} runs; install 1.24 or newer")
+    parts: dict[str, list[Any]] = {}
+    for part in session.get_provider_graph_assignment_info():
+        parts.setdefault(part.ep_name, []).extend(part.get_nodes())
+    mine = parts.get(provider, [])
+    others = [node for name, nodes in parts.items() if name != provider for node in nodes]
+    return Proof(
+        device=device,
+        precision=_precision([node.op_type for node in mine]),
+        places={name.removesuffix("ExecutionProvider"): len(nodes) for name, nodes in parts.items()},
+        on_device=len(mine),
+        elsewhere=counted_kinds(node.op_type for node in others),
+    )
+
+
+def _precision(kinds: Sequence[str]) -> str:
+    """Return what compute-heavy operators compute in: a pair of quantize and dequantize around one means integers."""
+    integer = bool(QUANTIZED.intersection(kinds)) or DEQUANTIZE in kinds
+    return "int8" if integer else "float32"

@@ -11,9 +11,11 @@ from typing import Any
 
 import click
 
-from edgevid.backends import BACKENDS
-from edgevid.bundle import BUNDLE_SUFFIX
+from edgevid.backends import BackendOptions
+from edgevid.bundle import BUNDLE_SUFFIX, find_bundle
+from edgevid.choice import choose
 from edgevid.classifier import VideoClassifier
+from edgevid.cli.engine_options import engine_options, key_values
 from edgevid.cli.signals import stop_on_signals
 from edgevid.cli.terminal import Terminal, common_options, completing_paths
 from edgevid.engine import share_cores
@@ -55,11 +57,9 @@ LABELS_SHOWN = 8
 @click.option(
     "--variant",
     type=click.Choice(VARIANT_IDS),
-    help="Which variant of the bundle.  [default: the fastest that passed the gate]",
+    help="Which variant of the bundle.  [default: the fastest kind on the device that passed the gate]",
 )
-@click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True)
-@click.option("--device", type=click.Choice(["cpu"]), default="cpu", show_default=True)
-@click.option("--threads", type=int, default=0, help="Threads of one inference.")
+@engine_options
 @click.option("--workers", type=int, default=0, help="Frames of a file classified at once.")
 @click.option("--save", metavar="OUT.mp4", shell_complete=completing_paths(), help="Write annotated video (H.264).")
 @click.option(
@@ -96,6 +96,10 @@ class RunOptions:
     backend: str
     device: str
     threads: int
+    allow_partial: bool
+    delegate: str | None
+    provider: str | None
+    engine_options: Sequence[str]
     workers: int
     save: str | None
     predictions: str | None
@@ -117,7 +121,7 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
         stop = stack.enter_context(stop_on_signals(signals))
         source = _opened(options)
         feed = stack.enter_context(Feed(source, options.stride, stop))
-        classifier = stack.enter_context(_classifier(options, source.live))
+        classifier = stack.enter_context(_classifier(options, source.live, terminal))
         _check_outputs(options.outputs, source)
         sinks = [stack.enter_context(sink) for sink in _sinks(options, source, stop)]
         terminal.message(what_runs(classifier))
@@ -141,22 +145,38 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
             progress.stop()
             if summary.frames:  # also of a run that failed: what was done is done
                 tell = terminal.message_lines if options.predictions == STDOUT else terminal.result
-                tell(*summary_lines(source.name, summary))
+                tell(*summary_lines(source.name, summary), ran_where(classifier))
                 tell(*(f"wrote {path}" for path in options.outputs))
     return 128 + signals[0] if signals else 0
 
 
-def _classifier(options: RunOptions, live: bool) -> VideoClassifier:
-    threads, workers = share_cores(live, options.threads, options.workers)
-    return VideoClassifier(
-        options.bundle,
-        window=None if options.window is None else check_window(options.window),
-        backend=options.backend,
-        variant=options.variant,
+def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoClassifier:
+    """Return the classifier that was asked for; say what was chosen where that was left open, and why."""
+    engine = BackendOptions(
         device=options.device,
+        allow_partial=options.allow_partial,
+        delegate=options.delegate,
+        provider=options.provider,
+        engine_options=key_values(options.engine_options),
+    )
+    bundle = find_bundle(options.bundle)
+    choice = choose(bundle, options.backend, options.variant, engine)
+    if choice.why:
+        terminal.message(f"chose {choice.backend}, {choice.device}, {choice.variant.id}: {choice.why}")
+    threads, workers = share_cores(live, options.threads, options.workers, choice.device)
+    return VideoClassifier(
+        bundle,
+        window=None if options.window is None else check_window(options.window),
+        backend=choice.backend,
+        variant=choice.variant.id,
+        device=choice.device,
         threads=threads,
         workers=workers,
         top_k=options.top_k,
+        allow_partial=engine.allow_partial,
+        delegate=engine.delegate,
+        provider=engine.provider,
+        engine_options=engine.engine_options,
     )
 
 
@@ -222,6 +242,11 @@ def what_runs(classifier: VideoClassifier) -> str:
         return what
     rejected = f", rejected at conversion: it {classifier.variant.rejected}" if classifier.variant.rejected else ""
     return f"{what}; keeps {parity.smoothed_agreement:.1%} of Keras' smoothed labels{rejected}"
+
+
+def ran_where(classifier: VideoClassifier) -> str:
+    """Return which variant ran where, as proven, for reading."""
+    return f"{classifier.variant.id} ran in {classifier.backend.name} on {classifier.backend.proof}"
 
 
 def _counted(count: int, what: str) -> str:
