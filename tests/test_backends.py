@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -122,6 +123,22 @@ def test_what_was_asked_for_runs_or_is_an_error(bundle: Bundle, monkeypatch: pyt
         load_backend("onnxruntime", bundle, bundle.variant("onnx-int8"))
 
 
+def test_the_example_of_a_new_backend_is_one_file_and_one_row(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contributing = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    module, row = re.findall(r"```python\n(.*?)```", contributing, re.DOTALL)
+    (tmp_path / "opencv.py").write_text(module)
+    monkeypatch.setattr("edgevid.backends.__path__", [*backends_module.__path__, str(tmp_path)])
+    entry = eval("{" + row + "}", {"BackendEntry": backends_module.BackendEntry})
+    monkeypatch.setitem(BACKENDS, "opencv", entry["opencv"])
+    image = picture("green", seed=5)
+    mine, reference = (engine(bundle, name, "onnx-fp32") for name in ("opencv", "onnxruntime"))
+    np.testing.assert_allclose(mine(image), reference(image), atol=1e-4)
+    assert mine.backend.proof.share == 1.0
+    assert entry["opencv"].imported("opencv").usable("cpu").reason == ""
+
+
 def test_a_bundle_without_a_variant_for_the_backend(bundle: Bundle) -> None:
     with pytest.raises(BundleError, match="no variant in the format onnx1"):
         bundle.preferred(("onnx1",))
@@ -158,7 +175,7 @@ def test_slower_exact_kernels_are_for_cpus_that_saturate(
     from edgevid.backends.onnxruntime import open_session
 
     (tmp_path / "cpuinfo").write_text(cpuinfo)
-    monkeypatch.setattr("edgevid.cpu.CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr("edgevid.hardware.CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     options = open_session(integer_sum(tmp_path / "sum.onnx", 1.0), 1).get_session_options()
     if exact:

@@ -13,7 +13,7 @@ import psutil
 
 from edgevid import __version__
 from edgevid.backends import available_cores
-from edgevid.cpu import cpu_model
+from edgevid.hardware import cpu_model
 
 __all__ = ["describe_machine", "peak_rss_mb"]
 

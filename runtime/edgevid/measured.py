@@ -10,7 +10,7 @@ import msgspec
 import platformdirs
 
 from edgevid.bundle import Bundle, sha256_file
-from edgevid.cpu import cpu_model
+from edgevid.hardware import cpu_model
 from edgevid.manifest import MANIFEST_FILE
 
 __all__ = ["MeasuredRow", "measured_rows", "remember"]

@@ -15,6 +15,7 @@ from edgevid.backends.interpreter import InterpreterBackend, edge_tpu
 from edgevid.backends.proof import Proof, check_proof, counted_kinds
 from edgevid.bundle import Bundle
 from edgevid.errors import BackendError, UsageError, first_line
+from edgevid.hardware import no_render_node
 from edgevid.manifest import Variant
 from edgevid.quiet import captured, quiet_at_exit
 
@@ -53,7 +54,8 @@ def usable(device: str) -> Usable:
         _, failure = _compiled(lambda model, **how: model.from_buffer(content, **how), options, exact=True)
     if failure:
         return Usable(device, *_why_not(device, failure, log.text))
-    return Usable(device, hardware=_adapter(log.text)[0])
+    hardware, emulated = _adapter(log.text)
+    return Usable(device, hardware=f"{hardware}, emulated on the CPU" if emulated else hardware)
 
 
 class LiteRTBackend(InterpreterBackend):
@@ -184,6 +186,7 @@ def _why_not(device: str, failure: str, log: str) -> tuple[str, str]:
         return f"device 'npu': LiteRT has no plugin that loads{f' ({names} is missing)' if names else ''}", NPU_REMEDY
     if NO_ADAPTER in log:
         names = ", ".join(name for name in missing if "vulkan" in name.lower())
-        return f"device 'gpu': LiteRT finds no GPU{f' ({names} is missing)' if names else ''}", GPU_REMEDY
-    reason = [line.strip("└ ") for line in failure.splitlines() if line.strip()]
-    return f"device 'gpu': LiteRT cannot compile it: {reason[-1]}", "use --device cpu"
+        reason, remedy = (f"{names} is missing", GPU_REMEDY) if names else no_render_node() or ("", GPU_REMEDY)
+        return f"device 'gpu': LiteRT finds no GPU{f' ({reason})' if reason else ''}", remedy
+    lines = [line.strip("└ ") for line in failure.splitlines() if line.strip()]
+    return f"device 'gpu': LiteRT cannot compile it: {lines[-1]}", "use --device cpu"

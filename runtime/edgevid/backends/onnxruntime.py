@@ -12,10 +12,10 @@ import onnxruntime as ort
 
 from edgevid.backends.base import Backend, BackendOptions, Usable
 from edgevid.backends.proof import Proof, check_proof, counted_kinds
-from edgevid.backends.providers import PROVIDERS, add_provider, choose_provider
+from edgevid.backends.providers import PROVIDERS, add_provider, choose_provider, offers
 from edgevid.bundle import Bundle
-from edgevid.cpu import has_exact_int8
 from edgevid.errors import BackendError, UsageError, first_line
+from edgevid.hardware import has_exact_int8
 from edgevid.manifest import Variant
 
 __all__ = ["load", "open_session", "usable"]
@@ -53,11 +53,16 @@ def open_session(path: Path, threads: int) -> ort.InferenceSession:
 
 def usable(device: str) -> Usable:
     """Return whether an execution provider that is installed can use a device of this machine."""
+    offering = [
+        name for name, provider in PROVIDERS.items() if device in provider.devices and offers(ort, name, device)
+    ]
+    if offering:
+        return Usable(device, hardware=f"provider {', '.join(offering)}")
     try:
-        return Usable(device, hardware=f"provider {choose_provider(ort, BackendOptions(device))}")
+        choose_provider(ort, BackendOptions(device))
     except BackendError as error:
-        reason, _, remedy = str(error).partition("; ")
-        return Usable(device, reason, remedy)
+        return Usable(device, *str(error).split("; ", 1))
+    raise AssertionError("what no provider offers cannot be chosen")
 
 
 class OnnxRuntimeBackend(Backend):

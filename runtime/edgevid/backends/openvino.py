@@ -16,6 +16,7 @@ from edgevid.backends.proof import Proof, check_proof
 from edgevid.backends.providers import TWO_OPENVINOS, brought_openvino
 from edgevid.bundle import Bundle
 from edgevid.errors import BackendError, first_line
+from edgevid.hardware import no_render_node
 from edgevid.manifest import Variant
 
 __all__ = ["load", "usable"]
@@ -35,6 +36,8 @@ def usable(device: str) -> Usable:
     core = ov.Core()
     found = [name for name in core.available_devices if name.partition(".")[0] == device.upper()]
     if not found:
+        if device == "gpu" and (problem := no_render_node()):
+            return Usable(device, *problem)
         return Usable(device, f"OpenVINO finds only {', '.join(core.available_devices)}", REMEDIES.get(device, ""))
     return Usable(device, hardware=str(core.get_property(found[0], "FULL_DEVICE_NAME")))
 

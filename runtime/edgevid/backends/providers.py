@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ class Provider:
         package: what to install to get it.
         plugin: the module of a plugin package that brings it to any build of ONNX Runtime; None if it is built in.
         defaults: its options, where the user gives none.
+        system: the only operating system that has it; empty for any.
     """
 
     registered_name: str
@@ -73,6 +75,7 @@ class Provider:
     package: str
     plugin: str | None = None
     defaults: Defaults = _nothing
+    system: str = ""
 
     @property
     def plugged_in(self) -> bool:
@@ -88,9 +91,9 @@ PROVIDERS: dict[str, Provider] = {
         "NvTensorRTRTXExecutionProvider", ("gpu",), "onnxruntime-ep-nv-tensorrt-rtx", "onnxruntime_ep_nv_tensorrt_rtx"
     ),
     "webgpu": Provider("WebGpuExecutionProvider", ("gpu",), "onnxruntime-ep-webgpu", "onnxruntime_ep_webgpu"),
-    "directml": Provider("DmlExecutionProvider", ("gpu",), "onnxruntime-directml"),
+    "directml": Provider("DmlExecutionProvider", ("gpu",), "onnxruntime-directml", system="Windows"),
     "qnn": Provider("QNNExecutionProvider", ("npu",), "onnxruntime-qnn"),
-    "coreml": Provider("CoreMLExecutionProvider", ("gpu", "npu"), "onnxruntime (on macOS)"),
+    "coreml": Provider("CoreMLExecutionProvider", ("gpu", "npu"), "onnxruntime", system="Darwin"),
     "openvino": Provider(
         "OpenVINOExecutionProvider",
         ("cpu", "gpu", "npu"),
@@ -98,7 +101,7 @@ PROVIDERS: dict[str, Provider] = {
         "onnxruntime_ep_openvino",
         _openvino,
     ),
-    "tensorrt": Provider("TensorrtExecutionProvider", ("gpu",), "onnxruntime-gpu and TensorRT", defaults=_tensorrt),
+    "tensorrt": Provider("TensorrtExecutionProvider", ("gpu",), "onnxruntime-gpu", defaults=_tensorrt),
     "xnnpack": Provider("XnnpackExecutionProvider", ("cpu",), "a build of onnxruntime with XNNPACK", defaults=_xnnpack),
 }
 
@@ -142,7 +145,11 @@ def choose_provider(ort: Any, options: BackendOptions) -> str:
 
 def _first_offering(ort: Any, device: str) -> str:
     """Return the first provider that offers a device; those after it are not loaded."""
-    able = {name: provider for name, provider in PROVIDERS.items() if device in provider.devices}
+    able = {
+        name: provider
+        for name, provider in PROVIDERS.items()
+        if device in provider.devices and provider.system in ("", platform.system())
+    }
     without = []
     for name in able:
         offered = offers(ort, name, device)
@@ -151,7 +158,7 @@ def _first_offering(ort: Any, device: str) -> str:
         if offered is not None:
             without.append(name)
     finding = f"{' and '.join(without)} found none" if without else "none is installed"
-    packages = ", ".join(provider.package for provider in able.values())
+    packages = ", ".join(dict.fromkeys(provider.package for provider in able.values()))
     raise BackendError(
         f"device {device!r}: no execution provider of ONNX Runtime offers one ({finding}); "
         f"install the device's driver and one of {packages}"

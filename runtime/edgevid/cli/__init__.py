@@ -27,6 +27,7 @@ COMMANDS = {
     "run": ("edgevid.cli.run", "run", "Classify a video, a folder of images, or a camera."),
     "bench": ("edgevid_bench.cli", "bench", "Measure every backend and variant on this machine."),
     "demo": ("edgevid.cli.demo", "demo", "Convert, run and bench a real model on a real clip."),
+    "doctor": ("edgevid.cli.doctor", "doctor", "Say what can run on this machine, and why not."),
     "inspect": ("edgevid.cli.inspect", "inspect", "Show what is in a bundle."),
 }
 

@@ -1,0 +1,229 @@
+"""What this machine can run, and what keeps it from running more: each backend is asked in a process of its own."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import distributions
+from typing import Literal
+
+import msgspec
+
+from edgevid._version import __version__
+from edgevid.backends import BACKENDS, Usable, available_cores
+from edgevid.errors import MissingExtraError
+from edgevid.hardware import cameras, cpu_features, cpu_model, governor, temperature
+
+__all__ = ["BackendRow", "CameraRow", "Diagnosis", "diagnose"]
+
+TIMEOUT_S = 60
+HOT_C = 75.0  # a Raspberry Pi slows down from 80
+# What a CPU feature is good for, by Linux' name: first those of x86, then those of ARM.
+FEATURES = {
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avx_vnni": "AVX-VNNI (int8)",
+    "avx512_vnni": "AVX-512 VNNI (int8)",
+    "avx512_bf16": "AVX-512 BF16",
+    "amx_int8": "AMX int8",
+    "amx_bf16": "AMX BF16",
+    "asimd": "NEON",
+    "asimddp": "dot product (int8)",
+    "i8mm": "i8mm (int8)",
+    "asimdhp": "half precision",
+    "bf16": "BF16",
+    "sve": "SVE",
+}
+INT8_FEATURES = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"})
+DECODERS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg")
+ENCODERS = ("libx264", "libx265", "libsvtav1", "h264_v4l2m2m", "h264_nvenc", "h264_vaapi", "h264_qsv")
+
+
+class BackendRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A backend on a device: whether it can be used here, and if not, why, and what to do."""
+
+    backend: str
+    device: str
+    usable: bool
+    hardware: str = ""
+    reason: str = ""
+    remedy: str = ""
+
+
+class CameraRow(msgspec.Struct, frozen=True):
+    """A video device; ``formats`` is what v4l2-ctl says of it, a line a format."""
+
+    path: str
+    name: str
+    readable: bool
+    formats: tuple[str, ...]
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """All that ``edgevid doctor`` found; ``advice`` holds a line for each thing to mend."""
+
+    versions: dict[str, str]
+    cpu: str
+    architecture: str
+    cores: int
+    features: tuple[str, ...]
+    governor: str | None
+    temperature_c: float | None
+    backends: tuple[BackendRow, ...]
+    opencv: tuple[str, ...]
+    windows: bool
+    cameras: tuple[CameraRow, ...]
+    decoders: tuple[str, ...]
+    encoders: tuple[str, ...]
+    advice: tuple[str, ...]
+
+
+def diagnose(progress: Callable[[str, int, int], None] = lambda what, done, total: None) -> Diagnosis:
+    """Look at this machine; takes seconds, since each engine is loaded.
+
+    Args:
+        progress: called with the backend that was looked at, how many are done, and how many there are.
+    """
+    rows: list[BackendRow] = []
+    names = [name for name, entry in BACKENDS.items() if entry.automatic]
+    with ThreadPoolExecutor(available_cores()) as executor:
+        for done, (name, found) in enumerate(zip(names, executor.map(_backend_rows, names), strict=True), 1):
+            progress(name, done, len(names))
+            rows.extend(found)
+    opencv, windows = _opencv()
+    features = cpu_features()
+    decoders, encoders = _codecs()
+    seen = tuple(CameraRow(found.path, found.name, found.readable, _formats(found.path)) for found in cameras())
+    diagnosis = Diagnosis(
+        versions={"edgevid": __version__, "python": platform.python_version(), "system": platform.platform()},
+        cpu=cpu_model(),
+        architecture=platform.machine(),
+        cores=available_cores(),
+        features=tuple(text for name, text in FEATURES.items() if name in features),
+        governor=governor(),
+        temperature_c=temperature(),
+        backends=tuple(rows),
+        opencv=opencv,
+        windows=windows,
+        cameras=seen,
+        decoders=decoders,
+        encoders=encoders,
+        advice=(),
+    )
+    return msgspec.structs.replace(diagnosis, advice=tuple(_advice(diagnosis, features)))
+
+
+def _backend_rows(name: str) -> list[BackendRow]:
+    """Return a backend's rows, asked in a process of its own: drivers crash, hang, and print."""
+    entry = BACKENDS[name]
+    if not entry.installed:
+        error = MissingExtraError(f"backend {name!r}", str(entry.package), entry.extra)
+        reason, _, remedy = str(error).partition(": ")
+        return [
+            BackendRow(backend=name, device=device, usable=False, reason=reason, remedy=remedy)
+            for device in entry.devices
+        ]
+    rows = []
+    for device in entry.devices:
+        found = _asked(name, device)
+        rows.append(
+            BackendRow(
+                backend=name,
+                device=device,
+                usable=not found.reason,
+                hardware=found.hardware,
+                reason=found.reason.removeprefix(f"device {device!r}: "),
+                remedy=found.remedy,
+            )
+        )
+    return rows
+
+
+def _asked(name: str, device: str) -> Usable:
+    command = [sys.executable, "-m", "edgevid.backends.probe", name, device]
+    try:
+        ended = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)  # noqa: S603 - our own
+    except subprocess.TimeoutExpired:
+        return Usable(device, f"no answer within {TIMEOUT_S} s", "look at the device's driver: dmesg may say more")
+    if ended.returncode < 0:
+        died = signal.Signals(-ended.returncode).name
+        return Usable(device, f"its engine or driver died of {died}", "install the engine again, or another driver")
+    try:
+        return msgspec.json.decode(ended.stdout, type=Usable)
+    except msgspec.DecodeError:
+        last = ended.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        return Usable(device, last or f"its process ended with status {ended.returncode}", "install the engine again")
+
+
+def _opencv() -> tuple[tuple[str, ...], bool]:
+    """Return the packages that bring OpenCV, of which there should be one, and whether it can open windows."""
+    import cv2
+
+    found = {
+        f"{distribution.metadata['Name']} {distribution.version}"
+        for distribution in distributions()
+        if str(distribution.metadata["Name"]).lower().startswith("opencv-")
+    }
+    return tuple(sorted(found)), bool(cv2.currentUIFramework())
+
+
+def _codecs() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return which of the codecs that matter PyAV has: decoders, then encoders."""
+    from av.codec import Codec
+    from av.codec.codec import UnknownCodecError
+
+    def there(name: str, mode: Literal["r", "w"]) -> bool:
+        try:
+            Codec(name, mode)
+        except UnknownCodecError:
+            return False
+        return True
+
+    decoders = tuple(name for name in DECODERS if there(name, "r"))
+    return decoders, tuple(name for name in ENCODERS if there(name, "w"))
+
+
+def _formats(path: str) -> tuple[str, ...]:
+    """Return what v4l2-ctl says of a camera's formats; empty without it."""
+    tool = shutil.which("v4l2-ctl")
+    if tool is None:
+        return ()
+    command = [tool, "--device", path, "--list-formats-ext"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
+    return tuple(line.strip() for line in ended.stdout.splitlines() if "'" in line or "Size" in line)
+
+
+def _advice(found: Diagnosis, features: frozenset[str]) -> list[str]:
+    """Return what to mend, a line each."""
+    advice = []
+    if len(found.opencv) > 1:
+        names = " ".join(package.split()[0] for package in found.opencv)
+        advice.append(
+            f"{len(found.opencv)} OpenCV packages overwrite each other: run  pip uninstall -y {names}  and then  "
+            "pip install opencv-python-headless"
+        )
+    if (
+        found.architecture.lower() in ("x86_64", "amd64", "aarch64", "arm64")
+        and features
+        and not features & INT8_FEATURES
+    ):
+        advice.append("this CPU has no instructions for int8: fp32 may be as fast; 'edgevid bench' tells")
+    if found.governor in ("powersave", "conservative"):
+        advice.append(f"the clock is kept low ({found.governor}): run  sudo cpupower frequency-set -g performance")
+    if found.temperature_c is not None and found.temperature_c >= HOT_C:
+        advice.append(f"{found.temperature_c:.0f} °C: it will slow down; give it a heat sink or a fan")
+    for camera in found.cameras:
+        if not camera.readable:
+            advice.append(
+                f"{camera.path}: this user may not open it; run  sudo usermod -aG video $USER  and log in again"
+            )
+    if found.cameras and not shutil.which("v4l2-ctl"):
+        advice.append("what the cameras can do: run  sudo apt install v4l-utils  and edgevid doctor again")
+    if "h264" not in found.decoders:
+        advice.append("this PyAV decodes no H.264: run  pip install --force-reinstall av")
+    return advice

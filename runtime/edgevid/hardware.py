@@ -1,0 +1,104 @@
+"""What this machine is, as far as an inference engine and its user care: read from Linux' files, without privileges."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = [
+    "Camera",
+    "cameras",
+    "cpu_features",
+    "cpu_model",
+    "governor",
+    "has_exact_int8",
+    "no_render_node",
+    "temperature",
+]
+
+CPUINFO = Path("/proc/cpuinfo")
+THERMAL = Path("/sys/class/thermal")
+GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+RENDER_NODES = Path("/dev/dri")
+VIDEO_NAMES = Path("/sys/class/video4linux")
+X86 = frozenset({"x86_64", "amd64", "i386", "i686"})
+VNNI = frozenset({"avx512_vnni", "avx_vnni"})
+
+
+def cpu_features() -> frozenset[str]:
+    """Return the names that Linux gives the features of the first core, such as ``avx2`` or ``asimddp``.
+
+    Empty where there is no ``/proc/cpuinfo``.
+    """
+    return frozenset(_first_value("flags", "Features").split())
+
+
+def cpu_model() -> str:
+    """Return the processor's name."""
+    return _first_value("model name", "Model", "Hardware") or platform.processor() or "unknown"
+
+
+def has_exact_int8() -> bool:
+    """Return whether products of uint8 and int8 are known to be summed without saturation.
+
+    x86 without VNNI adds two of them in 16 bits (``vpmaddubsw``), and what does not fit is cut off.
+    """
+    return platform.machine().lower() not in X86 or bool(cpu_features() & VNNI)
+
+
+def governor() -> str | None:
+    """Return how the kernel chooses the clock of the first core, such as ``performance``; None if it does not say."""
+    return _text(GOVERNOR)
+
+
+def temperature() -> float | None:
+    """Return the temperature of the hottest zone, in °C; None if the machine does not say."""
+    readings = [_text(file) for file in sorted(THERMAL.glob("thermal_zone*/temp"))]
+    degrees = [int(text) / 1000 for text in readings if text and text.lstrip("-").isdigit()]
+    return max(degrees, default=None)
+
+
+def no_render_node() -> tuple[str, str] | None:
+    """Return why no program of this user can reach a GPU through the kernel, and what to do; None if one can."""
+    nodes = sorted(RENDER_NODES.glob("renderD*"))
+    if not nodes:
+        return (
+            f"no GPU has a driver in the kernel: no {RENDER_NODES}/renderD*",
+            "install the GPU's driver; in a container, pass the device in",
+        )
+    if not any(os.access(node, os.R_OK | os.W_OK) for node in nodes):
+        return f"{nodes[0]}: this user may not open it", "run  sudo usermod -aG render,video $USER  and log in again"
+    return None
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A video device: its path, the name that its driver gives, and whether this user may open it."""
+
+    path: str
+    name: str
+    readable: bool
+
+
+def cameras() -> tuple[Camera, ...]:
+    """Return the video devices of this machine."""
+    return tuple(
+        Camera(
+            str(device), _text(VIDEO_NAMES / device.name / "name") or "unknown", os.access(device, os.R_OK | os.W_OK)
+        )
+        for device in sorted(Path("/dev").glob("video*"), key=lambda path: (len(path.name), path.name))
+    )
+
+
+def _first_value(*names: str) -> str:
+    lines = (line.partition(":") for line in (_text(CPUINFO) or "").splitlines())
+    return next((value.strip() for key, _, value in lines if key.strip() in names), "")
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
