@@ -175,6 +175,15 @@ def test_the_proof_says_where_every_operator_runs(run: Run, name: str) -> None:
             assert "int8" in proof["precision"], variant
 
 
+@pytest.mark.parametrize("name", [row for row in ALL if row.values != ("litert-gpu",)])
+def test_several_frames_at_once_get_the_answers_of_each_alone(run: Run, name: str) -> None:
+    results = run(name, batch=3)  # of eight pictures: the last batch is not full
+    assert len(results) == len(run(name))
+    for variant, result in results.items():
+        if "error" not in result:
+            np.testing.assert_allclose(result["together"], result["probabilities"], atol=1e-5, err_msg=variant)
+
+
 @pytest.fixture(scope="session")
 def wide_bundle(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle whose model has work enough for several threads."""

@@ -63,6 +63,7 @@ Without --source: the sample clip 'bikes' of the [sample] extra.
 )
 @click.option("--variants", metavar="LIST", shell_complete=completing(VARIANT_IDS), help="[default: all in the bundle]")
 @click.option("--threads", metavar="LIST", help="Threads of one inference.  [default: 1 to the number of cores]")
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Frames in one inference.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measure each row N times.")
 @click.option(
     "--seconds", type=click.FloatRange(0), default=1.0, show_default=True, help="Of inference a row and round."
@@ -87,6 +88,7 @@ def bench(
     devices: str,
     variants: str | None,
     threads: str | None,
+    batch: int,
     rounds: int,
     seconds: float,
     max_frames: int,
@@ -114,6 +116,7 @@ def bench(
         devices=listed(devices),
         variants=listed(variants) or opened.variant_ids,
         threads=_counts(threads),
+        batch=batch,
         rounds=rounds,
         seconds=seconds,
         max_frames=max_frames,

@@ -96,7 +96,7 @@ def run_bench(bundle: Bundle, options: BenchOptions, progress: Progress) -> Repo
     except KeyboardInterrupt:  # what was measured is worth keeping
         if not done:
             raise
-    finished = tuple(_row(row, measured.get(row)) for row in rows if measured.get(row, [None]))
+    finished = tuple(_row(row, measured.get(row), options.batch) for row in rows if measured.get(row, [None]))
     return Report(
         machine=machine,
         bundle={"name": bundle.manifest.name, "path": str(bundle.path), "source_sha256": bundle.manifest.source.sha256},
@@ -132,6 +132,7 @@ def _in_own_process(bundle: Bundle, row: Candidate, options: BenchOptions, stage
         device=row.device,
         variant=row.variant.id,
         threads=row.threads,
+        batch=options.batch,
         source=options.source,
         seconds=options.seconds,
         max_frames=options.max_frames,
@@ -150,7 +151,7 @@ def _in_own_process(bundle: Bundle, row: Candidate, options: BenchOptions, stage
     return msgspec.json.decode(process.stdout, type=Measured)
 
 
-def _row(row: Candidate, rounds: Sequence[Measured] | None) -> Row:
+def _row(row: Candidate, rounds: Sequence[Measured] | None, batch: int) -> Row:
     """Return what the rounds of one row amount to."""
     parity = row.variant.parity
     if not BACKENDS[row.backend].automatic or (parity and parity.data == "noise"):
@@ -160,6 +161,7 @@ def _row(row: Candidate, rounds: Sequence[Measured] | None) -> Row:
         device=row.device,
         variant=row.variant.id,
         threads=row.threads,
+        batch=batch,
         status="failed",
         file_bytes=row.variant.bytes,
         top1_agreement=parity.top1_agreement if parity else None,
@@ -187,7 +189,7 @@ def _row(row: Candidate, rounds: Sequence[Measured] | None) -> Row:
         load_ms=median(measured.load_ms for measured in rounds),
         first_inference_ms=median(measured.first_inference_ms for measured in rounds),
         infer_ms=InferMs(p50, p90, p99, median_interval(latencies)),
-        infer_fps=1e3 / p50,
+        infer_fps=batch * 1e3 / p50,
         end_to_end_fps=median(measured.end_to_end_fps for measured in rounds),
         stage_cpu_ms=stages,
         roofline_fps=available_cores() * 1e3 / sum(stages[stage] for stage in STAGES_WITHOUT_VIDEO),

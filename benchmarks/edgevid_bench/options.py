@@ -17,6 +17,7 @@ class BenchOptions:
         devices: where each backend shall run, of those that it can.
         threads: threads of one inference, on the CPU; empty for one to the number of cores.
         source: the clip.
+        batch: how many frames one inference takes.
         rounds: how often each row is measured, in a new process each time.
         seconds: how long bare inference is timed, a row and round.
         max_frames: how many frames of the clip a round runs through.
@@ -29,6 +30,7 @@ class BenchOptions:
     variants: tuple[str, ...]
     devices: tuple[str, ...] = ("cpu",)
     threads: tuple[int, ...] = ()
+    batch: int = 1
     rounds: int = 3
     seconds: float = 1.0
     max_frames: int = 500

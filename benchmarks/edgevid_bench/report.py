@@ -25,7 +25,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     ``device`` is the proven one; ``hardware`` is its name, ``precision`` what the variant computes in there, and
     ``operators`` says how many of its operators run where.
-    ``end_to_end_fps`` is of a whole run over the clip, with ``workers`` inferences of ``threads`` threads at once.
+    ``infer_ms`` is of one inference, which takes ``batch`` frames. ``end_to_end_fps`` is of a whole run over the clip,
+    with ``workers`` inferences of ``threads`` threads at once.
     ``stage_cpu_ms`` is CPU time a frame of each stage alone; ``infer`` there is with one thread. The agreements
     are those with the Keras model on the frames held out at conversion.
     """
@@ -34,6 +35,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     variant: str
     threads: int
+    batch: int = 1
     workers: int = 1
     status: Literal["ok", "unavailable", "failed"]
     reason: str = ""

@@ -41,6 +41,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     variant: str
     threads: int
+    batch: int
     source: str
     seconds: float
     max_frames: int
@@ -99,6 +100,7 @@ def _classifier(request: Request, threads: int, workers: int) -> VideoClassifier
         variant=request.variant,
         threads=threads,
         workers=workers,
+        batch=request.batch,
     )
 
 
@@ -113,12 +115,13 @@ def _frames(request: Request, count: int) -> list[Frame]:
 
 
 def _infer_ms(classifier: VideoClassifier, frames: Sequence[Frame], seconds: float) -> list[float]:
-    """Time single inferences, each on another frame, for at least ``seconds`` and each frame once."""
+    """Time inferences, each on other frames, for at least ``seconds`` and as many as there are frames."""
     engine = classifier.engine
     times: list[float] = []
     end = time.perf_counter() + seconds
     while len(times) < len(frames) + WARM_UP or time.perf_counter() < end:
-        engine.prepare(frames[len(times) % len(frames)].image)
+        first = len(times) * engine.backend.batch
+        engine.prepare(*(frames[(first + index) % len(frames)].image for index in range(engine.backend.batch)))
         times.append(1e3 * _seconds(engine.backend.infer))
     return times[WARM_UP:]
 
@@ -141,7 +144,7 @@ def _stage_cpu_ms(request: Request, frames: Sequence[Frame]) -> dict[str, float]
         stages = {
             "decode": _cpu_ms(lambda: _frames(request, len(frames))) / len(frames),
             "preprocess": every(lambda index: engine.prepare(frames[index].image)),
-            "infer": every(lambda _: engine.backend.infer()),
+            "infer": every(lambda _: engine.backend.infer()) / engine.backend.batch,
             "smooth": every(lambda index: smoother.update(probabilities, index, 0.0)),
             "draw": draw,
             "encode": max(0.0, every(lambda index: sink.write(frames[index], predictions[index])) - draw),

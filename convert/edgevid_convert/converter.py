@@ -40,7 +40,7 @@ from edgevid_convert.input_checks import check_input
 from edgevid_convert.judging import Judging, keras_accuracy
 from edgevid_convert.loading.model import FrozenModel, load_model
 from edgevid_convert.options import ConvertOptions
-from edgevid_convert.proof import float_preprocessor, input_tensors, keras_answers
+from edgevid_convert.proof import float_preprocessor, input_tensors, keras_answers, takes_batches
 
 if TYPE_CHECKING:
     from edgevid_convert.variants import Progress
@@ -136,7 +136,8 @@ def _proven(
         spacings=[clip.spacing for clip in frames.search],
         reference=[keras_answers(model, manifest, clip) for clip in frames.search],
     )
-    return improved(model, judged, options, calibration, searched, folder, judging.judged, progress)
+    better = improved(model, judged, options, calibration, searched, folder, judging.judged, progress)
+    return [msgspec.structs.replace(each, free_batch=takes_batches(bundle, each, clips)) for each in better]
 
 
 def _frames(options: ConvertOptions, preprocessor: Preprocessor, progress: Progress) -> FrameSet:

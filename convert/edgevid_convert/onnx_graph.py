@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-__all__ = ["OPSET", "OP_HANDLERS", "remove_unused", "simplified", "unknown_operators"]
+__all__ = ["OPSET", "OP_HANDLERS", "free_batch", "remove_unused", "simplified", "unknown_operators"]
 
 OPSET, IR_VERSION = 17, 8  # read by ONNX Runtime 1.12 and later
 RESHAPING = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten"})
@@ -51,6 +51,28 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     for opset in [opset for opset in model.opset_import if opset.domain not in used]:
         model.opset_import.remove(opset)
     model.ir_version = IR_VERSION
+    return model
+
+
+def free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model for any number of images at once; whether it answers right to several is for its user to see.
+
+    A reshape to a constant shape that begins with 1 keeps the first dimension of what it reads instead.
+    """
+    graph = model.graph
+    constants = {initializer.name: initializer for initializer in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Reshape" and node.input[1] in constants:
+            shape = numpy_helper.to_array(constants[node.input[1]])
+            if shape.size > 1 and shape[0] == 1:
+                name = f"{node.output[0]}/shape"
+                kept = np.concatenate([np.zeros(1, shape.dtype), shape[1:]])  # 0: as it is in the input
+                graph.initializer.append(numpy_helper.from_array(kept, name))
+                node.input[1] = name
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    del graph.value_info[:]
+    remove_unused(graph)
     return model
 
 

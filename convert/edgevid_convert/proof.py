@@ -10,18 +10,22 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgevid.backends import load_backend
+from edgevid.backends import BackendOptions, load_backend
 from edgevid.bundle import Bundle
 from edgevid.choice import choose_backend
-from edgevid.errors import ModelError
+from edgevid.errors import BackendError, ModelError
 from edgevid.manifest import InputSpec, Manifest, Preprocessing, Tensor, Variant
 from edgevid.postprocess import Postprocessor, softmax
 from edgevid.preprocess import Preprocessor
+from edgevid.quiet import captured
 from edgevid_convert.frames import Clip
 from edgevid_convert.loading.model import FrozenModel
 from edgevid_convert.parity import Scores, compare
 
-__all__ = ["float_preprocessor", "input_tensors", "keras_answers", "proven", "variant_answers"]
+__all__ = ["float_preprocessor", "input_tensors", "keras_answers", "proven", "takes_batches", "variant_answers"]
+
+BATCH = 3  # frames, to see whether a variant takes several
+BATCH_ERROR = 1e-5
 
 
 def proven(bundle: Bundle, variant: Variant, reference: Sequence[Scores], clips: Sequence[Clip]) -> Variant:
@@ -71,6 +75,28 @@ def variant_answers(bundle: Bundle, variant: Variant) -> Iterator[Callable[[Clip
             return rows
 
         yield answers
+
+
+def takes_batches(bundle: Bundle, variant: Variant, clips: Sequence[Clip]) -> bool:
+    """Return whether a variant answers to several frames at once as it does to each alone."""
+    frames = [pixels for clip in clips for pixels in clip.frames][:BATCH]
+    manifest, postprocess = bundle.manifest, Postprocessor(bundle.manifest.output, variant.output)
+    preprocessor = Preprocessor(manifest.input, manifest.preprocessing, variant.input)
+    name, _ = choose_backend(bundle, variant_id=variant.id)
+    together = BackendOptions(batch=len(frames))
+    freed = msgspec.structs.replace(variant, free_batch=True)
+    with variant_answers(bundle, variant) as answers:
+        expected = answers(Clip(frames))
+    try:
+        with captured(1, 2), load_backend(name, bundle, freed, together) as backend:
+            tensor = backend.input
+            for index, pixels in enumerate(frames):
+                preprocessor.encode(pixels, tensor[index : index + 1])
+            del tensor
+            rows = np.stack([postprocess(row) for row in backend.infer()])
+    except BackendError:
+        return False
+    return rows.shape == expected.shape and bool(np.allclose(rows, expected, atol=BATCH_ERROR))
 
 
 def float_preprocessor(spec: InputSpec, preprocessing: Preprocessing) -> Preprocessor:

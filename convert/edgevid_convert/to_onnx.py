@@ -16,7 +16,7 @@ from edgevid.errors import ModelError, first_line
 from edgevid.manifest import Tensor
 from edgevid_convert.loading.freezing import INPUT_NAME, OUTPUT_NAME
 from edgevid_convert.loading.model import FrozenModel
-from edgevid_convert.onnx_graph import OP_HANDLERS, OPSET, simplified, unknown_operators
+from edgevid_convert.onnx_graph import OP_HANDLERS, OPSET, free_batch, simplified, unknown_operators
 
 __all__ = ["convert_to_onnx", "describe_onnx", "quantize_onnx"]
 
@@ -31,7 +31,7 @@ FLOAT_OUTPUT_OPERATORS = frozenset({"Gemm", "MatMul"})  # have integer kernels t
 
 
 def convert_to_onnx(model: FrozenModel, path: Path) -> None:
-    """Write ``model`` as an ``.onnx`` file in float32, batch normalization folded into the convolutions.
+    """Write ``model`` as an ``.onnx`` file in float32, with a free batch, batch normalization folded.
 
     Raises:
         ModelError: tf2onnx cannot express the model.
@@ -50,7 +50,7 @@ def convert_to_onnx(model: FrozenModel, path: Path) -> None:
         onnx.save(proto, str(path))
         # ONNX Runtime folds batch normalization, and pushes together the transposes that tf2onnx leaves.
         quant_pre_process(str(path), str(path), skip_symbolic_shape=True)
-        onnx.save(simplified(onnx.load(str(path))), str(path))
+        onnx.save(free_batch(simplified(onnx.load(str(path)))), str(path))
     except ModelError:
         raise
     except Exception as error:

@@ -36,7 +36,8 @@ class VideoClassifier:
         workers: how many frames :meth:`stream` classifies at once, each in an engine of its own; more than one
             is for files, and wants fewer threads.
         top_k: how many of the best labels each prediction carries.
-        allow_partial, delegate, provider, engine_options: see :class:`edgevid.backends.BackendOptions`.
+        allow_partial, delegate, provider, engine_options, batch: see :class:`edgevid.backends.BackendOptions`; a batch
+            of more than one is for files, as each frame waits for the others.
 
     Raises:
         BundleError: the bundle cannot be found, read or verified.
@@ -60,13 +61,14 @@ class VideoClassifier:
         delegate: str | None = None,
         provider: str | None = None,
         engine_options: Mapping[str, str] | None = None,
+        batch: int = 1,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else find_bundle(bundle)
         manifest = self.bundle.manifest
         if window is None:
             window = manifest.smoothing.window
         self.smoother = Smoother(self.bundle.labels, window, top_k)
-        options = BackendOptions(device, threads, allow_partial, delegate, provider, engine_options or {})
+        options = BackendOptions(device, threads, allow_partial, delegate, provider, engine_options or {}, batch)
         choice = choose(self.bundle, backend, variant, options)
         self.variant = choice.variant
         options = replace(options, device=choice.device)

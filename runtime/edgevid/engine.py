@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import queue
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from edgevid.arrays import Image, Probabilities
@@ -40,12 +41,19 @@ class Engine:
 
     def __call__(self, image: Image) -> Probabilities:
         """Return the class probabilities, float32 (classes,), of a BGR uint8 image (height, width, 3)."""
-        self.prepare(image)
-        return self._postprocess(self.backend.infer())
+        return self.batch([image])[0]
 
-    def prepare(self, image: Image) -> None:
-        """Write the input tensor of a BGR uint8 image (height, width, 3)."""
-        self._preprocess(image, self.backend.input)
+    def batch(self, images: Sequence[Image]) -> list[Probabilities]:
+        """Return the class probabilities of each of several images, no more than the backend takes at once."""
+        self.prepare(*images)
+        rows = self.backend.infer()
+        return [self._postprocess(row) for row in rows[: len(images)]]
+
+    def prepare(self, *images: Image) -> None:
+        """Write the input tensor of BGR uint8 images (height, width, 3), one after the other."""
+        tensor = self.backend.input
+        for index, image in enumerate(images):
+            self._preprocess(image, tensor[index : index + 1])
 
 
 class EnginePool:
@@ -70,36 +78,40 @@ class EnginePool:
 
         Where ``frames`` fails, those that came before are yielded first.
         """
+        size, failures = self.engines[0].backend.batch, list[EdgevidError]()
+        batches = _batches(_until_failure(frames, failures), size)
         if len(self.engines) == 1:
-            for frame in frames:
-                yield frame, self.engines[0](frame.image)
-            return
+            for batch in batches:
+                yield from zip(batch, self.engines[0].batch([frame.image for frame in batch]), strict=True)
+        else:
+            yield from self._side_by_side(batches)
+        if failures:
+            raise failures[0]
+
+    def _side_by_side(self, batches: Iterable[list[Frame]]) -> Iterator[tuple[Frame, Probabilities]]:
         idle: queue.SimpleQueue[Engine] = queue.SimpleQueue()
         for engine in self.engines:
             idle.put(engine)
 
-        def classify(frame: Frame) -> Probabilities:
+        def classify(batch: list[Frame]) -> list[Probabilities]:
             engine = idle.get()
             try:
-                return engine(frame.image)
+                return engine.batch([frame.image for frame in batch])
             finally:
                 idle.put(engine)
 
-        waiting: deque[tuple[Frame, Future[Probabilities]]] = deque()
-        failures: list[EdgevidError] = []
+        waiting: deque[tuple[list[Frame], Future[list[Probabilities]]]] = deque()
         executor = ThreadPoolExecutor(len(self.engines), thread_name_prefix="edgevid-worker")
         try:
-            for frame in _until_failure(frames, failures):
-                waiting.append((frame, executor.submit(classify, frame)))
+            for batch in batches:
+                waiting.append((batch, executor.submit(classify, batch)))
                 if len(waiting) > 2 * len(self.engines):
                     earliest, future = waiting.popleft()
-                    yield earliest, future.result()
+                    yield from zip(earliest, future.result(), strict=True)
             for earliest, future in waiting:
-                yield earliest, future.result()
+                yield from zip(earliest, future.result(), strict=True)
         finally:
             executor.shutdown(cancel_futures=True)
-        if failures:
-            raise failures[0]
 
     def close(self) -> None:
         """Release the engines; safe to call twice."""
@@ -111,6 +123,13 @@ class EnginePool:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
+    """Yield frames, so many at a time; the last time fewer."""
+    frames = iter(frames)
+    while batch := list(islice(frames, size)):
+        yield batch
 
 
 def _until_failure(frames: Iterable[Frame], failures: list[EdgevidError]) -> Iterator[Frame]:

@@ -213,7 +213,8 @@ class Variant(Record, frozen=True, kw_only=True):
     ``repaired`` tells that its weights were rounded with care, ``search`` how it was chosen where it was;
     ``rejected`` says why it did not pass the gate, and is None where it did.
     ``accuracy`` is None where no labelled frames were given.
-    ``edgetpu`` is there where the variant was compiled for one.
+    ``edgetpu`` is there where the variant was compiled for one. ``free_batch`` says that it takes any number of frames
+    at once, and answers to each as it does to one alone.
     """
 
     id: str
@@ -231,6 +232,7 @@ class Variant(Record, frozen=True, kw_only=True):
     rejected: str | None = None
     accuracy: Accuracy | None = None
     edgetpu: EdgeTpu | None = None
+    free_batch: bool = False
 
     def __post_init__(self) -> None:
         if self.id != f"{self.format}-{self.precision}" or self.id not in VARIANT_IDS:

@@ -24,7 +24,7 @@ class Postprocessor:
         self._tensor = tensor
 
     def __call__(self, raw: npt.NDArray[Any]) -> Probabilities:
-        """Return probabilities, float32 of shape (classes,), for a raw output of shape (1, classes)."""
+        """Return probabilities, float32 of shape (classes,), for a raw output of shape (classes,) or (1, classes)."""
         values: npt.NDArray[Any] = raw.reshape(-1)
         if self._tensor.quantized:
             # Subtracted in a wide type: int8 − zero point does not fit int8.

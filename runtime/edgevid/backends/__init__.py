@@ -117,6 +117,10 @@ def load_backend(name: str, bundle: Bundle, variant: Variant, options: BackendOp
     ):
         if given and name not in takers:
             raise UsageError(f"{flag} {given}: it is for the backend {' or '.join(takers)}, not for {name!r}")
+    if options.batch > 1 and not variant.free_batch:
+        raise UsageError(
+            f"batch {options.batch}: {variant.id} takes one frame at a time; convert it again, or name another"
+        )
     return entry.imported(name).load(bundle, variant, options)
 
 

@@ -35,6 +35,7 @@ class BackendOptions:
         delegate: an external TFLite delegate, a shared library; with litert and tflite.
         provider: an execution provider, with onnxruntime; None for the best one for the device.
         engine_options: what is passed to the delegate, the execution provider or OpenVINO, as it is.
+        batch: how many frames at once; more than 1 needs a variant with a free batch.
     """
 
     device: str = "cpu"
@@ -43,8 +44,11 @@ class BackendOptions:
     delegate: str | None = None
     provider: str | None = None
     engine_options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    batch: int = 1
 
     def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise UsageError(f"batch {self.batch}: expected 1 or more")
         if self.threads < 0:
             raise UsageError(f"threads {self.threads}: expected 1 or more, or 0 for one a core")
 
@@ -89,16 +93,19 @@ class Backend(ABC):
     Attributes:
         name: the backend's name in the table.
         threads: how many threads one inference uses on the CPU.
+        batch: how many frames at once.
         proof: where its operators run, as the engine reports it.
     """
 
     name: str
     threads: int
+    batch: int
     proof: Proof
 
     def __init__(self, bundle: Bundle, variant: Variant, options: BackendOptions) -> None:
         self.threads = options.thread_count
-        self._input = np.zeros(variant.input.shape, variant.input.dtype)
+        self.batch = options.batch
+        self._input = np.zeros((options.batch, *variant.input.shape[1:]), variant.input.dtype)
 
     @property
     def device(self) -> str:
@@ -107,7 +114,7 @@ class Backend(ABC):
 
     @property
     def input(self) -> npt.NDArray[Any]:
-        """The input tensor, of shape (1, height, width, channels) and the variant's input dtype, to be written.
+        """The input tensor, of shape (batch, height, width, channels) and the variant's input dtype, to be written.
 
         It may be the engine's own memory: ask for it anew for each frame, and do not keep it.
         """
@@ -115,7 +122,7 @@ class Backend(ABC):
 
     @abstractmethod
     def infer(self) -> npt.NDArray[Any]:
-        """Run the model on :attr:`input` and return its raw output, of shape (1, classes).
+        """Run the model on :attr:`input` and return its raw output, of shape (batch, classes).
 
         The array may be the engine's own: it is valid until the next call.
 

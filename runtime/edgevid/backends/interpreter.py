@@ -53,6 +53,8 @@ class InterpreterBackend(Backend):
                 interpreter = module.Interpreter(
                     model_path=str(path), num_threads=self.threads, experimental_delegates=delegates
                 )
+                if options.batch > 1:
+                    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], self._input.shape)
                 by_delegate = _delegated(interpreter._get_ops_details()) if delegate else frozenset()
                 interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
@@ -88,7 +90,7 @@ class InterpreterBackend(Backend):
         return tensor
 
     def infer(self) -> npt.NDArray[Any]:
-        """Run the model on :attr:`input` and return its raw output, of shape (1, classes)."""
+        """Run the model on :attr:`input` and return its raw output, of shape (batch, classes)."""
         try:
             self._interpreter.invoke()
         except (RuntimeError, ValueError) as error:

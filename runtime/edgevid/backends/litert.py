@@ -84,6 +84,8 @@ class CompiledBackend(Backend):
     name = "litert"
 
     def __init__(self, bundle: Bundle, variant: Variant, options: BackendOptions) -> None:
+        if options.batch > 1:
+            raise UsageError(f"batch {options.batch}: litert takes one frame at a time on {options.device_kind}")
         super().__init__(bundle, variant, options)
         path, exact = bundle.verified_file(variant), variant.precision != "fp16"
         self._dtype, self._classes = np.dtype(variant.output.dtype), int(np.prod(variant.output.shape))
@@ -100,7 +102,7 @@ class CompiledBackend(Backend):
         check_proof(self.proof, f"LiteRT on {options.device}", options.allow_partial)
 
     def infer(self) -> npt.NDArray[Any]:
-        """Run the model on :attr:`input` and return its raw output, of shape (1, classes)."""
+        """Run the model on :attr:`input` and return its raw output, of shape (batch, classes)."""
         try:
             self._inputs[0].write(self._input)
             self._model.run_by_index(0, self._inputs, self._outputs)

@@ -31,15 +31,16 @@ class NullBackend(Backend):
             limits = np.iinfo(variant.input.dtype)
             low, high = limits.min, limits.max
         self._low, self._span = low, high - low
-        self._output = np.zeros(variant.output.shape, variant.output.dtype)
+        self._output = np.zeros((self.batch, *variant.output.shape[1:]), variant.output.dtype)
         self._one = 1 if not variant.output.quantized else np.iinfo(variant.output.dtype).max
 
     def infer(self) -> npt.NDArray[Any]:
-        """Return the raw output, of shape (1, classes), with a single class set."""
+        """Return the raw output, of shape (batch, classes), with a single class set in each row."""
         classes = self._output.shape[-1]
-        level = (float(self._input.flat[0]) - self._low) / self._span
         self._output.fill(np.iinfo(self._output.dtype).min if self._output.dtype == np.int8 else 0)
-        self._output[0, min(int(level * classes), classes - 1)] = self._one
+        for image, row in zip(self._input, self._output, strict=True):
+            level = (float(image.flat[0]) - self._low) / self._span
+            row[min(int(level * classes), classes - 1)] = self._one
         return self._output
 
 

@@ -96,14 +96,14 @@ class OnnxRuntimeBackend(Backend):
 
     def _bound(self, variant: Variant) -> Any:
         image, (output,) = self._names
-        self._output = np.zeros(variant.output.shape, variant.output.dtype)
+        self._output = np.zeros((self.batch, *variant.output.shape[1:]), variant.output.dtype)
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(image, ort.OrtValue.ortvalue_from_numpy(self._input))
         binding.bind_ortvalue_output(output, ort.OrtValue.ortvalue_from_numpy(self._output))
         return binding
 
     def infer(self) -> npt.NDArray[Any]:
-        """Run the model on :attr:`input` and return its raw output, of shape (1, classes)."""
+        """Run the model on :attr:`input` and return its raw output, of shape (batch, classes)."""
         image, outputs = self._names
         try:
             if self._binding is None:

@@ -63,6 +63,7 @@ class OpenVinoBackend(Backend):
         try:
             core.set_property({"CACHE_DIR": str(Path(platformdirs.user_cache_dir("edgevid")) / "openvino")})
             model = core.read_model(str(path))
+            model.reshape(list(self._input.shape))
         except Exception as error:
             raise BackendError(
                 f"{path}: OpenVINO cannot read it: {_reason(error)}; the onnx variants are for it"
@@ -82,11 +83,11 @@ class OpenVinoBackend(Backend):
             self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))  # no more than there are cores
         self._request: Any = compiled.create_infer_request()
         self._request.set_input_tensor(ov.Tensor(self._input, shared_memory=True))
-        self._output = np.zeros(variant.output.shape, variant.output.dtype)
+        self._output = np.zeros((self.batch, *variant.output.shape[1:]), variant.output.dtype)
         self._request.set_output_tensor(ov.Tensor(self._output, shared_memory=True))
 
     def infer(self) -> npt.NDArray[Any]:
-        """Run the model on :attr:`input` and return its raw output, of shape (1, classes)."""
+        """Run the model on :attr:`input` and return its raw output, of shape (batch, classes)."""
         try:
             self._request.infer()
         except Exception as error:

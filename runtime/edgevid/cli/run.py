@@ -60,7 +60,8 @@ LABELS_SHOWN = 8
     help="Which variant of the bundle.  [default: the fastest kind on the device that passed the gate]",
 )
 @engine_options
-@click.option("--workers", type=int, default=0, help="Frames of a file classified at once.")
+@click.option("--workers", type=int, default=0, help="Frames of a file classified side by side.")
+@click.option("--batch", type=int, default=1, show_default=True, help="Frames of a file in one inference.")
 @click.option("--save", metavar="OUT.mp4", shell_complete=completing_paths(), help="Write annotated video (H.264).")
 @click.option(
     "--predictions",
@@ -101,6 +102,7 @@ class RunOptions:
     provider: str | None
     engine_options: Sequence[str]
     workers: int
+    batch: int
     save: str | None
     predictions: str | None
     show: bool
@@ -158,7 +160,10 @@ def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoCla
         delegate=options.delegate,
         provider=options.provider,
         engine_options=key_values(options.engine_options),
+        batch=options.batch,
     )
+    if live and engine.batch > 1:
+        raise UsageError(f"--batch {engine.batch}: a camera's frame would wait for others; leave it out")
     bundle = find_bundle(options.bundle)
     choice = choose(bundle, options.backend, options.variant, engine)
     if choice.why:
@@ -177,6 +182,7 @@ def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoCla
         delegate=engine.delegate,
         provider=engine.provider,
         engine_options=engine.engine_options,
+        batch=engine.batch,
     )
 
 
