@@ -8,6 +8,7 @@ import os
 import pty
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -422,3 +423,21 @@ def test_parity_counts_what_it_says() -> None:
 
 def test_softmax_is_safe_against_overflow() -> None:
     np.testing.assert_allclose(softmax(np.array([1000.0, 1000.0], np.float32)), [0.5, 0.5])
+
+
+def test_a_model_that_mixes_frames_takes_one_at_a_time(
+    cli: Callable[..., Outcome], keras: Any, tmp_path: Path, clip: Path
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras' own, against NumPy
+        image = keras.Input((32, 32, 3))
+        pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(image))
+        mixed = pooled + keras.ops.mean(pooled, axis=0, keepdims=True)
+        model = keras.Model(image, keras.layers.Dense(4, "softmax")(mixed))
+        model.save(tmp_path / "mixing.keras")
+    output = tmp_path / "mixing.edgevid"
+    assert cli("convert", tmp_path / "mixing.keras", "-o", output, "--precision", "fp32").status == 0
+    assert not Bundle(output).variant("tflite-fp32").free_batch
+    outcome = cli("run", output, "--source", clip, "--variant", "tflite-fp32", "--batch", 4)
+    assert outcome.status == 2
+    assert "batch 4: tflite-fp32 takes one frame at a time" in outcome.error

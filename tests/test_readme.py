@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edgevid.backends import BACKENDS, DEVICES
 from edgevid.cli import COMMANDS
 from edgevid.manifest import VARIANT_IDS
 from tests.conftest import Outcome
@@ -62,7 +63,7 @@ def test_the_commands_run(cli: Callable[..., Outcome], line: str) -> None:
 
 
 def test_the_readme_knows_every_command_and_variant() -> None:
-    for name in (*(f"edgevid {command}" for command in COMMANDS), *VARIANT_IDS):
+    for name in (*(f"edgevid {command}" for command in COMMANDS), *VARIANT_IDS, *BACKENDS, *DEVICES):
         assert name in README
-    assert len(RUNNABLE) == 4
+    assert len(RUNNABLE) == 5
     assert len(PYTHON) == 2

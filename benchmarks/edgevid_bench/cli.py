@@ -128,7 +128,7 @@ def bench(
         write_report(report, output)
         terminal.result(f"wrote {output}")
     _remember(opened, report, max_drop, terminal)
-    _check_gate(report, asked=bool(backends))
+    _check_gate(report, listed(backends), variants_asked=bool(variants))
     return 0 if report.method["complete"] else 128 + signal.SIGINT
 
 
@@ -205,12 +205,13 @@ def write_report(report: Report, path: Path) -> None:
     path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
 
 
-def _check_gate(report: Report, asked: bool) -> None:
-    """Fail if a backend that was named cannot run, or if nothing could."""
+def _check_gate(report: Report, asked: tuple[str, ...], variants_asked: bool) -> None:
+    """Fail if a backend that was named ran nothing, or not a variant that was named too, or if nothing ran at all."""
     failed = [row for row in report.rows if row.status != "ok"]
-    if failed and (asked or len(failed) == len(report.rows)):
-        row = failed[0]
-        raise GateError(f"{row.backend} {row.variant} cannot run: {row.reason}")
+    ran = {row.backend for row in report.rows if row.status == "ok"}
+    for row in failed:
+        if not ran or (row.backend in asked and (variants_asked or row.backend not in ran)):
+            raise GateError(f"{row.backend} {row.variant} cannot run: {row.reason}")
 
 
 def _counts(text: str | None) -> tuple[int, ...]:
