@@ -55,17 +55,19 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model for any number of images at once; whether it answers right to several is for its user to see.
+    """Return the model for any number of images at once; whether it answers as before is for its user to see.
 
     A reshape to a constant shape that begins with 1 keeps the first dimension of what it reads instead.
     """
-    graph = model.graph
+    freed = onnx.ModelProto()
+    freed.CopyFrom(model)
+    graph = freed.graph
     constants = {initializer.name: initializer for initializer in graph.initializer}
     for node in graph.node:
         if node.op_type == "Reshape" and node.input[1] in constants:
             shape = numpy_helper.to_array(constants[node.input[1]])
             if shape.size > 1 and shape[0] == 1:
-                name = f"{node.output[0]}/shape"
+                name = f"{node.output[0]}/free_shape"
                 kept = np.concatenate([np.zeros(1, shape.dtype), shape[1:]])  # 0: as it is in the input
                 graph.initializer.append(numpy_helper.from_array(kept, name))
                 node.input[1] = name
@@ -73,7 +75,7 @@ def free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     del graph.value_info[:]
     remove_unused(graph)
-    return model
+    return freed
 
 
 def _join_reshapes(graph: onnx.GraphProto) -> None:
