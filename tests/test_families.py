@@ -109,6 +109,7 @@ def onnx_operators(bundle: Bundle, variant_id: str) -> Counter[str]:
     "net", [hard_swish_net, swish_net, grouped_net, pytest.param(convnext, marks=pytest.mark.slow)]
 )
 def test_every_variant_of_every_building_block(net: Any, keras: Any, convert: Callable[..., Bundle]) -> None:
+    keras.utils.set_random_seed(1)  # random weights may quantize badly
     bundle = convert(net(keras))
     assert bundle.manifest.left_out == {}
     assert bundle.variant_ids == VARIANT_IDS

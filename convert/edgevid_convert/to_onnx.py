@@ -33,7 +33,7 @@ FLOAT_OUTPUT_OPERATORS = frozenset({"Gemm", "MatMul"})  # have integer kernels t
 
 
 def convert_to_onnx(model: FrozenModel, path: Path) -> None:
-    """Write ``model`` as an ``.onnx`` file in float32, batch normalization folded, its batch free where that changes nothing.
+    """Write ``model`` as an ``.onnx`` file in float32: batch normalization folded, the batch free where it can be.
 
     Raises:
         ModelError: tf2onnx cannot express the model.
@@ -73,7 +73,8 @@ def _alike(model: onnx.ModelProto, other: onnx.ModelProto) -> bool:
                 answers.append(session.run(None, {each.graph.input[0].name: image})[0])
         except Exception:  # noqa: BLE001 - ONNX Runtime raises what it likes
             return False
-    return answers[0].shape == answers[1].shape and bool(np.allclose(*answers, atol=1e-5))
+    expected, found = answers
+    return expected.shape == found.shape and bool(np.allclose(expected, found, atol=1e-5))
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime publishes no types
