@@ -18,6 +18,7 @@ import pytest
 
 from edgevid.bundle import Bundle
 from edgevid.manifest import VARIANT_IDS
+from edgevid.sources import open_source
 from tests.conftest import COLORS, LABELS, Outcome, picture
 
 ROOT = Path(__file__).parent.parent
@@ -112,9 +113,9 @@ def software_gpu(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {**os.environ, "VK_ICD_FILENAMES": icd, "VK_DRIVER_FILES": icd, "XDG_RUNTIME_DIR": str(folder)}
 
 
-def edgevid(*arguments: object, env: dict[str, str] | None = None) -> Outcome:
+def edgevid(*arguments: object, env: dict[str, str] | None = None, python: str | Path = sys.executable) -> Outcome:
     """Run the command line in a process of its own."""
-    command = [sys.executable, "-m", "edgevid", *map(str, arguments)]
+    command = [str(python), "-m", "edgevid", *map(str, arguments)]
     ended = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     return Outcome(ended.returncode, ended.stdout, ended.stderr)
 
@@ -300,6 +301,24 @@ def test_what_cannot_run_is_an_error_of_one_line(
     outcome = edgevid("run", bundle_path, "--source", clip, *arguments)
     assert message in outcome.error
     assert outcome.status == status
+
+
+@pytest.mark.needs_tflite_runtime
+@pytest.mark.slow
+def test_the_old_runtime_and_the_old_opencv_write_annotated_video(
+    old_runtime: Path, bundle_path: Path, clip: Path, tmp_path: Path
+) -> None:
+    video = tmp_path / "annotated.mp4"
+    arguments = ["--source", clip, "--backend", "tflite", "--save", video]
+    outcome = edgevid("run", bundle_path, *arguments, python=old_runtime)
+    assert outcome.status == 0, outcome.err
+    assert "tflite-int8 ran in tflite on cpu" in outcome.out
+    with open_source(video) as written, open_source(clip) as original:
+        for annotated, plain in zip(written, original, strict=True):
+            height = plain.image.shape[0]
+            changed = np.abs(annotated.image.astype(int) - plain.image).mean(axis=(1, 2))
+            assert changed[-height // 6 :].max() > 20, "the bar"
+            assert changed[: height // 2].max() < 20
 
 
 @pytest.mark.needs_plugin_providers

@@ -10,8 +10,10 @@ from edgevid.smoothing import Prediction
 
 __all__ = ["annotate"]
 
-# OpenCV's built-in variable font, with Latin, Greek, Cyrillic and the common CJK characters.
-FONT = cv2.FontFace("sans")
+# OpenCV 5's built-in variable font, with Latin, Greek, Cyrillic and the common CJK characters. OpenCV 4, which is what
+# goes with tflite-runtime, has strokes for ASCII only.
+FONT = cv2.FontFace("sans") if hasattr(cv2, "FontFace") else None
+STROKES = cv2.FONT_HERSHEY_SIMPLEX
 MIN_TEXT_PX = 13
 TEXT_SHARE = 1 / 18  # of the frame's height
 WEIGHT = 600
@@ -38,14 +40,29 @@ def annotate(image: Image, prediction: Prediction, out: Image | None = None) -> 
     bar = annotated[max(0, height - size - 2 * padding) :]
     cv2.convertScaleAbs(bar, bar, alpha=BAR_TRANSPARENCY)
     baseline = height - padding - size // 6
-    cv2.putText(annotated, label, (padding, baseline), WHITE, FONT, size, WEIGHT)
-    cv2.putText(annotated, score, (width - score_width - padding, baseline), WHITE, FONT, size, WEIGHT)
+    _write(annotated, label, (padding, baseline), size)
+    _write(annotated, score, (width - score_width - padding, baseline), size)
     return annotated
 
 
+def _write(image: Image, text: str, origin: tuple[int, int], size: int) -> None:
+    if FONT is None:
+        cv2.putText(image, text, origin, STROKES, _scale(size), WHITE, 1, cv2.LINE_AA)
+    else:
+        cv2.putText(image, text, origin, WHITE, FONT, size, WEIGHT)
+
+
 def _text_width(text: str, size: int) -> int:
+    if FONT is None:
+        (width, _), _ = cv2.getTextSize(text, STROKES, _scale(size), 1)
+        return int(width)
     box = cv2.getTextSize((0, 0), text, (0, 0), FONT, size, WEIGHT)
     return int(box[2])
+
+
+def _scale(size: int) -> float:
+    """Return the scale of the strokes whose capitals are as high as those of the font at a size in pixels."""
+    return cv2.getFontScaleFromHeight(STROKES, max(1, round(0.7 * size)))
 
 
 def _shortened(text: str, size: int, width: int) -> str:
