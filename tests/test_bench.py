@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 
 from edgevid.backends import available_cores
+from edgevid.bundle import Bundle
+from edgevid.measured import MeasuredRow, measured_rows, remember
 from edgevid_bench.machine import peak_rss_mb
 from edgevid_bench.measure import median_interval
 from edgevid_bench.report import InferMs, Row, recommend
@@ -50,6 +53,14 @@ def test_the_report_is_the_documented_one(cli: Cli, bundle_path: Path, clip: Pat
     assert "onnx-fp32" in outcome.out
 
 
+def remembered(bundle_path: Path, *devices: str, **changes: object) -> None:
+    """Remember one row of a bench on these devices."""
+    row = MeasuredRow(
+        backend="onnxruntime", device="cpu", variant="onnx-fp32", threads=1, end_to_end_fps=900.0, infer_ms=1.0
+    )
+    remember(Bundle(bundle_path), devices, (msgspec.structs.replace(row, **changes),))
+
+
 def test_run_goes_by_what_bench_measured_here(cli: Cli, bundle_path: Path, clip: Path) -> None:
     def chosen(*options: str) -> str:
         outcome = cli("run", bundle_path, "--source", clip, "--max-frames", 2, *options)
@@ -57,14 +68,64 @@ def test_run_goes_by_what_bench_measured_here(cli: Cli, bundle_path: Path, clip:
         return outcome.err
 
     assert "tflite-int8 on litert (cpu" in chosen()
-    measured = ["--backends", "onnxruntime", "--variants", "onnx-fp32", "--threads", 1]
-    assert cli("bench", bundle_path, "--source", clip, *measured, *SHORT).status == 0
-    assert "chose onnxruntime, cpu, onnx-fp32: the fastest that bench measured here" in chosen()
-    assert "onnx-fp32 on onnxruntime (cpu" in chosen("--device", "auto")
+    remembered(bundle_path, "cpu")
+    assert "chose onnxruntime, cpu, onnx-fp32: the best that bench measured here, 900 frames per second" in chosen()
     for asked, ran in (("--variant", "tflite-fp32"), ("--backend", "litert")):
         told = chosen(asked, ran)
         assert ran in told
         assert "chose" not in told
+    assert "chose litert, cpu, tflite-int8: no accelerator" in chosen("--device", "auto"), (
+        "a bench of the CPU is no bench"
+    )
+    remembered(bundle_path, "cpu", "gpu")
+    assert "chose onnxruntime, cpu, onnx-fp32" in chosen("--device", "auto")
+    remembered(bundle_path, "cpu", "gpu", backend="openvino", device="gpu")  # a card that was taken out
+    assert "chose litert, cpu, tflite-int8: no accelerator" in chosen("--device", "auto")
+
+
+def test_a_rejected_variant_is_not_chosen_however_fast(cli: Cli, bundle_path: Path, clip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "rejected.edgevid"
+    shutil.copytree(bundle_path, folder)
+    manifest = Bundle(folder).manifest
+    variants = tuple(
+        msgspec.structs.replace(each, rejected="loses too much") if each.id == "onnx-fp32" else each
+        for each in manifest.variants
+    )
+    (folder / "edgevid.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, variants=variants)))
+    remembered(folder, "cpu")
+    assert "tflite-int8 on litert" in cli("run", folder, "--source", clip, "--max-frames", 2).err
+
+
+@pytest.mark.slow
+def test_only_a_full_bench_is_remembered(cli: Cli, bundle_path: Path, clip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "two.edgevid"
+    shutil.copytree(bundle_path, folder)
+    manifest = Bundle(folder).manifest
+    variants = tuple(each for each in manifest.variants if each.precision == "fp32")
+    (folder / "edgevid.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, variants=variants)))
+    quick = ("bench", folder, "--source", clip, "--rounds", 1, "--seconds", 0.01, "--max-frames", 5)
+    assert cli(*quick, "--backends", "onnxruntime").status == 0
+    assert measured_rows(Bundle(folder), "cpu", live=False) == ()
+    assert cli(*quick).status == 0
+    rows = measured_rows(Bundle(folder), "cpu", live=False)
+    assert {row.backend for row in rows} == {"litert", "onnxruntime", "openvino"}
+    assert [row.end_to_end_fps for row in rows] == sorted((row.end_to_end_fps for row in rows), reverse=True)
+    soonest = measured_rows(Bundle(folder), "cpu", live=True)
+    assert soonest[0].infer_ms == min(row.infer_ms for row in rows)
+
+
+def test_a_device_in_software_is_not_recommended() -> None:
+    emulated = msgspec.structs.replace(row("tflite-fp32", 900, 1.0), emulated=True)
+    best = recommend([emulated, row("tflite-int8", 100, 1.0)], max_drop=0.02)
+    assert best is not None
+    assert best.variant == "tflite-int8"
+
+
+def test_a_named_device_that_ran_nothing_fails_the_gate(cli: Cli, bundle_path: Path, clip: Path) -> None:
+    options = ["--backends", "openvino", "--devices", "cpu,gpu", "--variants", "onnx-fp32", "--threads", 1]
+    outcome = cli("bench", bundle_path, "--source", clip, *options, *SHORT)
+    assert outcome.status == 3
+    assert "openvino gpu onnx-fp32 cannot run: device 'gpu': OpenVINO finds only CPU" in outcome.error
 
 
 def test_a_row_that_cannot_run_says_why(
@@ -80,7 +141,7 @@ def test_a_row_that_cannot_run_says_why(
     arguments = ["--source", clip, "--variants", "onnx-int8", "--threads", 1, "--output", output, *SHORT]
     outcome = cli("bench", bundle_path, "--backends", "onnxruntime", *arguments)
     assert outcome.status == 3
-    assert "onnxruntime onnx-int8 cannot run: " in outcome.error
+    assert "onnxruntime cpu onnx-int8 cannot run: " in outcome.error
     assert 'pip install "edgevid[onnx]"' in outcome.error
     (row,) = json.loads(output.read_text())["rows"]
     assert row["status"] == "unavailable"

@@ -273,7 +273,7 @@ class TestDelegate:
     [
         (["--device", "tpu"], 2, "device 'tpu': expected one of auto, cpu, gpu, npu, edgetpu"),
         (["--device", "edgetpu"], 2, "was not compiled for it; convert with --target edgetpu"),
-        (["--device", "npu"], 1, "LiteRT has no plugin that loads"),
+        (["--device", "npu"], 1, "device 'npu': no backend runs a variant there: litert: LiteRT has no plugin"),
         (["--backend", "openvino", "--device", "gpu"], 1, "device 'gpu': OpenVINO finds only CPU; an Intel GPU needs"),
         (["--backend", "openvino", "--device", "npu"], 1, "OpenVINO finds only CPU; an Intel NPU needs its driver"),
         (["--backend", "openvino", "--engine-option", "NO=1"], 1, "with NO=1: NotFound: Unsupported property NO"),
@@ -285,7 +285,19 @@ class TestDelegate:
             1,
             "not in this ONNX Runtime; pip install onnxruntime-gpu",
         ),
-        (["--provider", "cpu"], 2, "--provider cpu: it is for the backend onnxruntime, not for 'litert'"),
+        (
+            ["--backend", "litert", "--provider", "cpu"],
+            2,
+            "--provider cpu: it is for the backend onnxruntime, not for 'litert'",
+        ),
+        (["--device", "gpu:x"], 2, "device 'gpu:x': expected a device such as cpu, gpu, gpu:1"),
+        (["--device", "cpu:1"], 2, "device 'cpu:1': expected a device such as"),
+        (["--device", "edgetpu:"], 2, "device 'edgetpu:': expected a device such as"),
+        (["--device", "gpu", "--delegate", "./no.so"], 2, "--delegate ./no.so: it is the device; leave --device gpu"),
+        (["--backend", "litert", "--device", "npu", "--allow-partial"], 1, "LiteRT has no plugin that loads"),
+        (["--threads", "2000"], 2, "threads 2000: expected 1 to"),
+        (["--batch", "0"], 2, "batch 0: expected 1 to 1024"),
+        (["--backend", "null", "--engine-option", "a=b"], 2, "the backend 'null' has none"),
         (
             ["--delegate", "./no.so"],
             1,
@@ -319,6 +331,12 @@ def test_the_old_runtime_and_the_old_opencv_write_annotated_video(
             changed = np.abs(annotated.image.astype(int) - plain.image).mean(axis=(1, 2))
             assert changed[-height // 6 :].max() > 20, "the bar"
             assert changed[: height // 2].max() < 20
+
+
+def test_an_engine_runs_where_nothing_can_be_cached(bundle_path: Path, clip: Path) -> None:
+    arguments = ["--source", clip, "--backend", "openvino", "--max-frames", 2]
+    outcome = edgevid("run", bundle_path, *arguments, env={**os.environ, "XDG_CACHE_HOME": "/proc/nowhere"})
+    assert outcome.status == 0, outcome.err
 
 
 @pytest.mark.needs_plugin_providers

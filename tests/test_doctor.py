@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +50,8 @@ def test_the_table_is_for_reading(cli: Cli) -> None:
     lines = outcome.out.splitlines()
     assert any(line.split()[:3] == ["litert", "cpu", "yes"] for line in lines)
     assert any(line.split()[:3] == ["openvino", "npu", "no"] for line in lines)
-    assert "to use more:" in lines
+    assert "to use more, where you have the hardware:" in lines
+    assert "edgevid bench" in lines[-1]
     assert not any("Traceback" in line for line in lines)
 
 
@@ -118,6 +120,15 @@ def test_an_engine_that_crashes_is_a_row(
     for row in diagnosis(cli)["backends"]:
         assert not row["usable"]
         assert reason in row["reason"]
+
+
+def test_files_here_are_no_modules(tmp_path: Path) -> None:
+    for name in ("random.py", "openvino.py", "json.py"):
+        (tmp_path / name).write_text("raise SystemExit('my own script')")
+    command = [str(Path(sys.executable).with_name("edgevid")), "doctor"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "my own script" not in ended.stdout
+    assert any(line.split()[:3] == ["openvino", "cpu", "yes"] for line in ended.stdout.splitlines())
 
 
 def test_a_render_node_may_be_absent_or_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,7 +136,7 @@ def test_broken_frames_are_counted(cli: Cli, bundle_path: Path, tmp_path: Path) 
         (["--source", "CLIP", "--stride", "0"], 2, "stride 0: expected 1 or more"),
         (["--source", "CLIP", "--max-frames", "0"], 2, "max-frames 0: expected 1 or more"),
         (["--source", "CLIP", "--top-k", "5"], 2, "top-k 5: expected 0 to 4"),
-        (["--source", "CLIP", "--threads", "-1"], 2, "threads -1: expected 1 or more"),
+        (["--source", "CLIP", "--threads", "-1"], 2, "threads -1: expected 1 to"),
         (["--source", "CLIP", "--workers", "-1"], 2, "workers -1: expected 1 or more"),
         (["--source", "CLIP", "--save", "out.gif"], 2, "expected a name ending in .mp4"),
         (["--source", "CLIP", "--predictions", "out.txt"], 2, "expected a name ending in .jsonl or .csv"),

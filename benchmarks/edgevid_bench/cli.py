@@ -127,8 +127,9 @@ def bench(
     if output:
         write_report(report, output)
         terminal.result(f"wrote {output}")
-    _remember(opened, report, max_drop, terminal)
-    _check_gate(report, listed(backends), variants_asked=bool(variants))
+    if not (backends or variants or threads) and batch == 1:
+        _remember(opened, report, options.devices, terminal)
+    _check_gate(report, listed(backends), options.devices, variants_asked=bool(variants))
     return 0 if report.method["complete"] else 128 + signal.SIGINT
 
 
@@ -168,12 +169,13 @@ def report_lines(report: Report) -> list[str | Table]:
         f"{machine['cpu']}, cores: {machine['cores']}, {report.source['name']}, rounds: {method['rounds']}{incomplete}",
         row_table(report.rows),
         AGREEMENT_NOTE,
+        *_failures(report),
         *_recommended(report),
     ]
 
 
-def _remember(bundle: Bundle, report: Report, max_drop: float, terminal: Terminal) -> None:
-    """Keep what was measured, so that ``run --backend auto`` goes by it; where that fails, nothing else does."""
+def _remember(bundle: Bundle, report: Report, devices: tuple[str, ...], terminal: Terminal) -> None:
+    """Keep what a full bench measured, so that ``run`` goes by it; where that fails, nothing else does."""
     rows = tuple(
         MeasuredRow(
             backend=row.backend,
@@ -181,14 +183,25 @@ def _remember(bundle: Bundle, report: Report, max_drop: float, terminal: Termina
             variant=row.variant,
             threads=row.threads,
             end_to_end_fps=row.end_to_end_fps or 0.0,
+            infer_ms=row.infer_ms.p50 if row.infer_ms else 0.0,
         )
-        for row in faithful_rows(report.rows, max_drop)
+        for row in faithful_rows(report.rows, bundle.manifest.max_drop)
     )
     if rows and report.method["complete"]:
         try:
-            remember(bundle, rows)
+            remember(bundle, devices, rows)
+            terminal.message("run goes by this from now on, where neither --backend nor --variant is given")
         except OSError as error:
             terminal.message(f"run will not know of this bench: {error.filename}: {error.strerror}")
+
+
+def _failures(report: Report) -> list[str]:
+    """Return why rows are not there, each reason once."""
+    reasons: dict[str, list[str]] = {}
+    for row in report.rows:
+        if row.status != "ok":
+            reasons.setdefault(row.reason, []).append(f"{row.backend} {row.device} {row.variant}")
+    return [f"{', '.join(dict.fromkeys(rows))}: {reason}" for reason, rows in reasons.items()]
 
 
 def _recommended(report: Report) -> list[str]:
@@ -196,6 +209,8 @@ def _recommended(report: Report) -> list[str]:
     if best is None:
         return ["nothing to recommend: no row is known to keep the Keras model's labels within --max-drop"]
     where = f"--backend {best.backend} --device {best.device} --variant {best.variant} --threads {best.threads}"
+    if best.batch > 1:
+        where += f" --batch {best.batch}"
     command = f"edgevid run {report.bundle['path']} {where} --source CLIP"
     return [f"recommended: {best.sentence}", f"use it: {command}"]
 
@@ -205,13 +220,14 @@ def write_report(report: Report, path: Path) -> None:
     path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
 
 
-def _check_gate(report: Report, asked: tuple[str, ...], variants_asked: bool) -> None:
-    """Fail if a backend that was named ran nothing, or not a variant that was named too, or if nothing ran at all."""
-    failed = [row for row in report.rows if row.status != "ok"]
-    ran = {row.backend for row in report.rows if row.status == "ok"}
-    for row in failed:
-        if not ran or (row.backend in asked and (variants_asked or row.backend not in ran)):
-            raise GateError(f"{row.backend} {row.variant} cannot run: {row.reason}")
+def _check_gate(report: Report, backends: tuple[str, ...], devices: tuple[str, ...], variants_asked: bool) -> None:
+    """Fail if a backend or a device that was named ran nothing, or not a variant that was named too, or nothing ran."""
+    ran = {name for row in report.rows if row.status == "ok" for name in (row.backend, row.device)}
+    named = {*backends, *(device.partition(":")[0] for device in devices)}
+    for row in report.rows:
+        where = {row.backend, row.device.partition(":")[0]} & named
+        if row.status != "ok" and (not ran or where - ran or (variants_asked and row.backend in backends)):
+            raise GateError(f"{row.backend} {row.device} {row.variant} cannot run: {row.reason}")
 
 
 def _counts(text: str | None) -> tuple[int, ...]:

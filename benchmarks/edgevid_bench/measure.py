@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -14,6 +13,7 @@ import numpy as np
 
 from edgevid.backends import BACKENDS, available_cores
 from edgevid.bundle import Bundle
+from edgevid.child import how_it_ended, run_module
 from edgevid.errors import MissingExtraError, UsageError
 from edgevid.manifest import Variant
 from edgevid.sources import open_source
@@ -57,7 +57,7 @@ def candidates(bundle: Bundle, options: BenchOptions) -> list[Candidate]:
         if device.partition(":")[0] in BACKENDS[backend].devices
         for variant in variants
         if variant.format in BACKENDS[backend].formats
-        for count in (options.threads or default_threads() if device == "cpu" else [available_cores()])
+        for count in (options.threads or default_threads() if device == "cpu" else (0,))
     ]
     if not rows:
         raise UsageError(
@@ -138,17 +138,14 @@ def _in_own_process(bundle: Bundle, row: Candidate, options: BenchOptions, stage
         max_frames=options.max_frames,
         stages=stages,
     )
-    command = [sys.executable, "-m", "edgevid_bench.worker"]
     try:
-        process = subprocess.run(  # noqa: S603 - our own module
-            command, input=msgspec.json.encode(request), capture_output=True, timeout=TIMEOUT_S, check=False
-        )
+        ended = run_module("edgevid_bench.worker", stdin=msgspec.json.encode(request), timeout_s=TIMEOUT_S)
     except subprocess.TimeoutExpired:
         return Measured(error=f"no answer within {TIMEOUT_S} s")
-    if process.returncode:
-        last_line = process.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        return Measured(error=f"its process ended with status {process.returncode}: {last_line}")
-    return msgspec.json.decode(process.stdout, type=Measured)
+    try:
+        return msgspec.json.decode(ended.stdout, type=Measured)
+    except msgspec.DecodeError:
+        return Measured(error=how_it_ended(ended))
 
 
 def _row(row: Candidate, rounds: Sequence[Measured] | None, batch: int) -> Row:
@@ -183,7 +180,10 @@ def _row(row: Candidate, rounds: Sequence[Measured] | None, batch: int) -> Row:
         device=rounds[0].device,
         hardware=rounds[0].hardware,
         precision=rounds[0].precision,
+        emulated=rounds[0].emulated,
         operators=rounds[0].operators,
+        on_device=rounds[0].on_device,
+        threads=rounds[0].threads,
         workers=rounds[0].workers,
         status="ok",
         load_ms=median(measured.load_ms for measured in rounds),
@@ -192,7 +192,10 @@ def _row(row: Candidate, rounds: Sequence[Measured] | None, batch: int) -> Row:
         infer_fps=batch * 1e3 / p50,
         end_to_end_fps=median(measured.end_to_end_fps for measured in rounds),
         stage_cpu_ms=stages,
-        roofline_fps=available_cores() * 1e3 / sum(stages[stage] for stage in STAGES_WITHOUT_VIDEO),
+        # Off the CPU, the CPU time of an inference says nothing.
+        roofline_fps=available_cores() * 1e3 / sum(stages[stage] for stage in STAGES_WITHOUT_VIDEO)
+        if rounds[0].device == "cpu"
+        else None,
         peak_rss_mb=max(measured.peak_rss_mb for measured in rounds),
     )
 

@@ -23,8 +23,8 @@ class InferMs(msgspec.Struct, frozen=True):
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One backend × device × variant × thread count.
 
-    ``device`` is the proven one; ``hardware`` is its name, ``precision`` what the variant computes in there, and
-    ``operators`` says how many of its operators run where.
+    ``device`` is the proven one; ``hardware`` is its name, ``emulated`` whether it is software, ``precision`` what the
+    variant computes in there. ``operators`` says how many of its operators run where, ``on_device`` how many there.
     ``infer_ms`` is of one inference, which takes ``batch`` frames. ``end_to_end_fps`` is of a whole run over the clip,
     with ``workers`` inferences of ``threads`` threads at once.
     ``stage_cpu_ms`` is CPU time a frame of each stage alone; ``infer`` there is with one thread. The agreements
@@ -41,7 +41,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     hardware: str = ""
     precision: str = ""
+    emulated: bool = False
     operators: dict[str, int] = {}
+    on_device: int | None = None
     load_ms: float | None = None
     first_inference_ms: float | None = None
     infer_ms: InferMs | None = None
@@ -62,6 +64,7 @@ class Recommendation(msgspec.Struct, frozen=True):
     device: str
     variant: str
     threads: int
+    batch: int
     end_to_end_fps: float
     smoothed_agreement: float | None
     sentence: str
@@ -100,16 +103,26 @@ def recommend(rows: Sequence[Row], max_drop: float) -> Recommendation | None:
             f"{faster.smoothed_agreement or 0.0:.1%}"
         )
     return Recommendation(
-        best.backend, best.device, best.variant, best.threads, _speed(best), best.smoothed_agreement, sentence
+        backend=best.backend,
+        device=best.device,
+        variant=best.variant,
+        threads=best.threads,
+        batch=best.batch,
+        end_to_end_fps=_speed(best),
+        smoothed_agreement=best.smoothed_agreement,
+        sentence=sentence,
     )
 
 
 def faithful_rows(rows: Sequence[Row], max_drop: float) -> list[Row]:
-    """Return the rows that ran, and lose at most ``max_drop`` of the Keras model's smoothed labels."""
+    """Return the rows that ran on real devices, and lose at most ``max_drop`` of the Keras model's smoothed labels."""
     return [
         row
         for row in rows
-        if row.status == "ok" and row.end_to_end_fps is not None and (row.smoothed_agreement or 0.0) >= 1 - max_drop
+        if row.status == "ok"
+        and not row.emulated
+        and row.end_to_end_fps is not None
+        and (row.smoothed_agreement or 0.0) >= 1 - max_drop
     ]
 
 
@@ -136,12 +149,12 @@ def row_table(rows: Sequence[Row]) -> Table:
         table.add_column(column, justify="right")
     for row in sorted(rows, key=_speed, reverse=True):
         if row.infer_ms is None:
-            table.add_row(row.backend, row.device, row.variant, str(row.threads), f"{row.status}: {row.reason}")
+            table.add_row(row.backend, row.device, row.variant, str(row.threads), row.status)
             continue
         agreement = "–" if row.smoothed_agreement is None else f"{row.smoothed_agreement:.3f}"
         table.add_row(
             row.backend,
-            row.device,
+            f"{row.device} (emulated)" if row.emulated else row.device,
             row.variant,
             str(row.threads),
             *(f"{value:.2f}" for value in (row.infer_ms.p50, row.infer_ms.p90, row.infer_ms.p99)),

@@ -6,6 +6,7 @@ peak of memory.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -55,7 +56,10 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     device: str = ""
     hardware: str = ""
     precision: str = ""
+    emulated: bool = False
     operators: dict[str, int] = {}
+    on_device: int | None = None
+    threads: int = 0
     workers: int = 1
     load_ms: float = 0.0
     first_inference_ms: float = 0.0
@@ -81,7 +85,10 @@ def measure(request: Request) -> Measured:
             device=proof.device,
             hardware=proof.hardware,
             precision=proof.precision,
+            emulated=proof.emulated,
             operators=dict(proof.places),
+            on_device=proof.on_device,
+            threads=classifier.backend.threads,
             workers=workers,
             load_ms=load_ms,
             first_inference_ms=first_ms,
@@ -167,13 +174,16 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 def main() -> None:
-    """Answer one request."""
+    """Answer one request; what engines print on stdout goes to stderr, so that nothing is mixed into the answer."""
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
     try:
         measured = measure(request)
     except EdgevidError as error:
         measured = Measured(error=str(error))
-    sys.stdout.buffer.write(msgspec.json.encode(measured))
+    answer.write(msgspec.json.encode(measured))
+    answer.close()
 
 
 if __name__ == "__main__":

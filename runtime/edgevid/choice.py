@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from edgevid.backends import BACKENDS, DEVICES, BackendEntry, BackendOptions, backend_entry, load_backend
 from edgevid.bundle import Bundle
-from edgevid.errors import BackendError, BundleError, MissingExtraError, UsageError
+from edgevid.errors import BackendError, EdgevidError, MissingExtraError, UsageError
 from edgevid.manifest import Variant
-from edgevid.measured import measured_rows
+from edgevid.measured import MeasuredRow, measured_rows
 
 __all__ = ["AUTO", "Choice", "choose", "choose_backend"]
 
 AUTO = "auto"
-AUTOMATIC_DEVICES = ("edgetpu", "gpu", "npu", "cpu")  # in the order tried
+ACCELERATORS = ("edgetpu", "gpu", "npu")  # in the order tried
 # What a device computes best. A GPU gains nothing by int8 in the engines here, an NPU by nothing else.
 PRECISIONS = {
     "cpu": ("int8", "fp32", "fp16", "int8-full", "dynamic-int8"),
@@ -26,87 +25,119 @@ PRECISIONS = {
 
 @dataclass(frozen=True)
 class Choice:
-    """What to run where, and why that."""
+    """What to run where, and why that; ``threads`` of one inference, 0 where none were measured."""
 
     backend: str
     device: str
     variant: Variant
     why: str = ""
+    threads: int = 0
 
 
-def choose(bundle: Bundle, backend: str, variant_id: str | None, options: BackendOptions) -> Choice:
+def choose(bundle: Bundle, backend: str, variant_id: str | None, options: BackendOptions, live: bool = False) -> Choice:
     """Return what to run. Each of ``backend``, the variant and the device may be left open.
 
-    What bench measured on this machine with this bundle decides, the fastest row that fits what was asked for and keeps
-    the labels. Where it measured none, the device ``auto`` is the first of Edge TPU, GPU, NPU that takes every
-    compute-heavy operator, else the CPU; a GPU that is emulated does not count. The backend ``auto`` is the first of
-    the table that is installed and reads the variant.
+    What a full bench measured on this machine with this bundle decides: of the rows that keep the labels and fit what
+    was asked for the one with the most frames per second or, for a ``live`` source, the lowest latency. Where none was
+    measured, the device ``auto`` is the first of Edge TPU, GPU and NPU that takes every compute-heavy operator in one
+    of the backends, else the CPU; a GPU that is emulated does not count. The backend ``auto`` is the first of the
+    table that is installed and reads the variant, and off the CPU the first that loads it.
 
     Raises:
         UsageError: something is unknown, or they do not go together.
         BundleError: the bundle has no variant for it.
         MissingExtraError: the backend's package is not installed.
+        BackendError: no backend runs a variant on the device asked for.
     """
     if options.device != AUTO and options.device_kind not in DEVICES:
         raise UsageError(f"device {options.device!r}: expected one of auto, {', '.join(DEVICES)}")
-    asked = Asked(backend, options.device, variant_id)
-    plain = not (options.delegate or options.provider or options.engine_options)
-    if plain and (AUTO in (backend, options.device) or variant_id is None):
-        for choice in _measured(bundle, asked):
-            return choice
-    if options.device != AUTO:
-        name, variant = choose_backend(bundle, backend, variant_id, options.device)
-        return Choice(name, options.device, variant)
-    return _tried(bundle, asked, options)
+    if backend == AUTO and (options.provider or options.delegate):
+        backend = "onnxruntime" if options.provider else "litert"
+    open_ends = AUTO in (backend, options.device) or variant_id is None
+    if open_ends and not (options.delegate or options.provider or options.engine_options or options.batch > 1):
+        for row in measured_rows(bundle, options.device, live):
+            if (choice := _measured(bundle, row, backend, variant_id)) and _still_runs(bundle, choice, options):
+                return choice
+    if options.device == AUTO:
+        return _accelerated(bundle, backend, variant_id, options)
+    if backend == AUTO and options.device_kind != "cpu":
+        return _loading(bundle, AUTO, variant_id, options, emulated=True)
+    name, variant = choose_backend(bundle, backend, variant_id, options.device)
+    return Choice(name, options.device, variant)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What was asked for: names, ``auto``, or None."""
-
-    backend: str
-    device: str
-    variant_id: str | None
-
-
-def _measured(bundle: Bundle, asked: Asked) -> Iterator[Choice]:
-    """Yield what bench measured that fits what was asked for, the fastest first."""
-    for row in measured_rows(bundle):
-        fits = (
-            asked.backend in (AUTO, row.backend)
-            and asked.device in (AUTO, row.device)
-            and asked.variant_id in (None, row.variant)
-        )
-        entry = BACKENDS.get(row.backend)
-        if fits and entry and entry.installed and row.variant in bundle.variant_ids:
-            why = f"the fastest that bench measured here, {row.end_to_end_fps:.0f} frames per second"
-            yield Choice(row.backend, row.device, bundle.variant(row.variant), why)
+def _measured(bundle: Bundle, row: MeasuredRow, backend: str, variant_id: str | None) -> Choice | None:
+    """Return what a row of a bench comes to, if it fits what was asked for and nothing speaks against it since."""
+    entry = BACKENDS.get(row.backend)
+    if (
+        backend not in (AUTO, row.backend)
+        or variant_id not in (None, row.variant)
+        or row.variant not in bundle.variant_ids
+    ):
+        return None
+    variant = bundle.variant(row.variant)
+    if entry is None or not entry.installed or (variant.rejected and variant_id is None):
+        return None
+    why = f"the best that bench measured here, {row.end_to_end_fps:.0f} frames per second, {row.infer_ms:.1f} ms"
+    return Choice(row.backend, row.device, variant, why, row.threads)
 
 
-def _tried(bundle: Bundle, asked: Asked, options: BackendOptions) -> Choice:
-    """Return the first device that takes a variant whole; each is loaded, to see."""
+def _still_runs(bundle: Bundle, choice: Choice, options: BackendOptions) -> bool:
+    """Return whether an accelerator that was measured once can be used now."""
+    if choice.device == "cpu":
+        return True
+    try:
+        load_backend(choice.backend, bundle, choice.variant, replace(options, device=choice.device)).close()
+    except EdgevidError:
+        return False
+    return True
+
+
+def _accelerated(bundle: Bundle, backend: str, variant_id: str | None, options: BackendOptions) -> Choice:
+    """Return the first accelerator that takes a variant whole, in the first backend that loads it; else the CPU."""
     reasons: list[str] = []
-    for device in AUTOMATIC_DEVICES:
+    for device in ACCELERATORS:
         try:
-            name, variant = choose_backend(bundle, asked.backend, asked.variant_id, device)
-            if device == "cpu":
-                why = f"no accelerator: {'; '.join(reasons)}" if reasons else ""
-                return Choice(name, device, variant, why)
-            with load_backend(name, bundle, variant, replace(options, device=device)) as loaded:
-                if loaded.proof.emulated:
+            return _loading(bundle, backend, variant_id, replace(options, device=device, allow_partial=False))
+        except EdgevidError as error:
+            reasons.append(str(error).partition("; ")[0].removeprefix(f"device {device!r}: "))
+    name, variant = choose_backend(bundle, backend, variant_id, "cpu")
+    return Choice(name, "cpu", variant, f"no accelerator: {'; '.join(reasons)}")
+
+
+def _loading(
+    bundle: Bundle, backend: str, variant_id: str | None, options: BackendOptions, emulated: bool = False
+) -> Choice:
+    """Return the first backend that loads a variant on an accelerator; each is asked by loading it.
+
+    A device in software is passed over unless ``emulated``.
+
+    Raises:
+        BackendError: none does; with what each says.
+    """
+    device = options.device
+    reasons: list[tuple[str, EdgevidError]] = []
+    for name, entry in BACKENDS.items():
+        if backend not in (AUTO, name) or not entry.automatic or options.device_kind not in entry.devices:
+            continue
+        try:
+            _, variant = choose_backend(bundle, name, variant_id, device)
+            with load_backend(name, bundle, variant, options) as loaded:
+                if loaded.proof.emulated and not emulated:
                     raise BackendError(f"{loaded.proof.hardware} is emulated on the CPU")
                 return Choice(name, device, variant, f"{loaded.proof.hardware or device} takes every operator")
-        except (BackendError, BundleError, MissingExtraError, UsageError) as error:
-            if device == "cpu":
-                raise
-            reasons.append(f"{device}: {_short(error)}")
-    raise AssertionError("the CPU comes last, and returns or raises")
-
-
-def _short(error: Exception) -> str:
-    """Return an error without the file it is about and without its remedies: here it is only a reason."""
-    text = str(error).partition("; ")[0]
-    return text.rpartition(": ")[2] if ": " in text else text
+        except MissingExtraError:
+            continue
+        except EdgevidError as error:
+            reasons.append((name, error))
+    if len(reasons) == 1:
+        raise reasons[0][1]
+    told = ", ".join(
+        f"{name}: {str(error).removeprefix(f'device {device!r}: ').partition('; ')[0]}" for name, error in reasons
+    )
+    raise BackendError(
+        f"device {device!r}: no backend runs a variant there: {told}; 'edgevid doctor' says what to install"
+    )
 
 
 def choose_backend(

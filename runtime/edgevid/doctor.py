@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import platform
 import shutil
-import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import distributions
+from importlib.util import find_spec
 from typing import Literal
 
 import msgspec
 
 from edgevid._version import __version__
 from edgevid.backends import BACKENDS, Usable, available_cores
+from edgevid.child import how_it_ended, run_module
 from edgevid.errors import MissingExtraError
 from edgevid.hardware import cameras, cpu_features, cpu_model, governor, temperature
 
@@ -124,6 +124,10 @@ def _backend_rows(name: str) -> list[BackendRow]:
     if not entry.installed:
         error = MissingExtraError(f"backend {name!r}", str(entry.package), entry.extra)
         reason, _, remedy = str(error).partition(": ")
+        if name == "onnxruntime":
+            remedy += "  for the CPU; for a GPU or an NPU its build or plugin as well"
+        if name == "tflite":
+            remedy += "  in an environment of its own, with Python 3.10 or 3.11"
         return [
             BackendRow(backend=name, device=device, usable=False, reason=reason, remedy=remedy)
             for device in entry.devices
@@ -145,31 +149,31 @@ def _backend_rows(name: str) -> list[BackendRow]:
 
 
 def _asked(name: str, device: str) -> Usable:
-    command = [sys.executable, "-m", "edgevid.backends.probe", name, device]
     try:
-        ended = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)  # noqa: S603 - our own
+        ended = run_module("edgevid.backends.probe", name, device, timeout_s=TIMEOUT_S)
     except subprocess.TimeoutExpired:
         return Usable(device, f"no answer within {TIMEOUT_S} s", "look at the device's driver: dmesg may say more")
-    if ended.returncode < 0:
-        died = signal.Signals(-ended.returncode).name
-        return Usable(device, f"its engine or driver died of {died}", "install the engine again, or another driver")
     try:
         return msgspec.json.decode(ended.stdout, type=Usable)
     except msgspec.DecodeError:
-        last = ended.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        return Usable(device, last or f"its process ended with status {ended.returncode}", "install the engine again")
+        return Usable(device, how_it_ended(ended), "install the engine again, or another driver")
 
 
 def _opencv() -> tuple[tuple[str, ...], bool]:
     """Return the packages that bring OpenCV, of which there should be one, and whether it can open windows."""
-    import cv2
+    found = _packages("opencv-")
+    try:
+        import cv2
+    except ImportError:  # two of them overwrote each other, or libGL is missing
+        return found, False
+    return found, bool(cv2.currentUIFramework())
 
-    found = {
-        f"{distribution.metadata['Name']} {distribution.version}"
-        for distribution in distributions()
-        if str(distribution.metadata["Name"]).lower().startswith("opencv-")
-    }
-    return tuple(sorted(found)), bool(cv2.currentUIFramework())
+
+def _packages(prefix: str, but: str = "-") -> tuple[str, ...]:
+    """Return the installed packages whose names begin so, with their versions."""
+    names = ((str(found.metadata["Name"]).lower(), found.version) for found in distributions())
+    fitting = {f"{name} {version}" for name, version in names if name.startswith(prefix) and not name.startswith(but)}
+    return tuple(sorted(fitting))
 
 
 def _codecs() -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -194,7 +198,10 @@ def _formats(path: str) -> tuple[str, ...]:
     if tool is None:
         return ()
     command = [tool, "--device", path, "--list-formats-ext"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        return (f"v4l2-ctl had no answer within {TIMEOUT_S} s",)
     return tuple(line.strip() for line in ended.stdout.splitlines() if "'" in line or "Size" in line)
 
 
@@ -213,6 +220,11 @@ def _advice(found: Diagnosis, features: frozenset[str]) -> list[str]:
         and not features & INT8_FEATURES
     ):
         advice.append("this CPU has no instructions for int8: fp32 may be as fast; 'edgevid bench' tells")
+    if find_spec("onnxruntime") and len(runtimes := _packages("onnxruntime", but="onnxruntime-ep")) > 1:
+        advice.append(
+            f"{len(runtimes)} builds of ONNX Runtime overwrite each other ({', '.join(runtimes)}): "
+            "uninstall all of them, and install one"
+        )
     if found.governor in ("powersave", "conservative"):
         advice.append(f"the clock is kept low ({found.governor}): run  sudo cpupower frequency-set -g performance")
     if found.temperature_c is not None and found.temperature_c >= HOT_C:

@@ -71,7 +71,13 @@ class EnginePool:
     ) -> None:
         if workers < 1:
             raise UsageError(f"workers {workers}: expected 1 or more")
-        self.engines = [Engine(bundle, variant, backend, options) for _ in range(workers)]
+        self.engines: list[Engine] = []
+        try:
+            for _ in range(workers):
+                self.engines.append(Engine(bundle, variant, backend, options))
+        except EdgevidError:
+            self.close()
+            raise
 
     def map(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Probabilities]]:
         """Yield every frame with its class probabilities, in the order of ``frames``.
@@ -152,5 +158,5 @@ def share_cores(live: bool, threads: int = 0, workers: int = 0, device: str = "c
     """
     cores = available_cores()
     if not workers:
-        workers = 1 if live or device != "cpu" else max(1, min(MOST_WORKERS, cores // max(threads, 1)))
+        workers = 1 if live or not device.startswith("cpu") else max(1, min(MOST_WORKERS, cores // max(threads, 1)))
     return threads or max(1, cores // workers), workers

@@ -13,6 +13,7 @@ __all__ = [
     "cpu_features",
     "cpu_model",
     "governor",
+    "has_edge_tpu",
     "has_exact_int8",
     "no_render_node",
     "temperature",
@@ -23,6 +24,9 @@ THERMAL = Path("/sys/class/thermal")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 RENDER_NODES = Path("/dev/dri")
 VIDEO_NAMES = Path("/sys/class/video4linux")
+USB_DEVICES = Path("/sys/bus/usb/devices")
+EDGE_TPU_VENDORS = frozenset({"1a6e", "18d1"})  # Global Unichip, until firmware is loaded; then Google
+SELF_REGULATING = frozenset({"intel_pstate", "amd-pstate-epp"})  # drivers whose "powersave" goes with the load
 X86 = frozenset({"x86_64", "amd64", "i386", "i686"})
 VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 
@@ -49,8 +53,13 @@ def has_exact_int8() -> bool:
 
 
 def governor() -> str | None:
-    """Return how the kernel chooses the clock of the first core, such as ``performance``; None if it does not say."""
-    return _text(GOVERNOR)
+    """Return how the kernel chooses the clock of the first core, such as ``performance``; None if it does not say.
+
+    The "powersave" of drivers that go with the load all the same is called "dynamic".
+    """
+    named = _text(GOVERNOR)
+    driver = _text(GOVERNOR.with_name("scaling_driver"))
+    return "dynamic" if named == "powersave" and driver in SELF_REGULATING else named
 
 
 def temperature() -> float | None:
@@ -58,6 +67,12 @@ def temperature() -> float | None:
     readings = [_text(file) for file in sorted(THERMAL.glob("thermal_zone*/temp"))]
     degrees = [int(text) / 1000 for text in readings if text and text.lstrip("-").isdigit()]
     return max(degrees, default=None)
+
+
+def has_edge_tpu() -> bool:
+    """Return whether an Edge TPU is on the PCI bus or on USB, before or after its first use there."""
+    vendors = {_text(file) for file in USB_DEVICES.glob("*/idVendor")}
+    return any(Path("/dev").glob("apex_*")) or bool(vendors & EDGE_TPU_VENDORS)
 
 
 def no_render_node() -> tuple[str, str] | None:
@@ -89,12 +104,17 @@ def cameras() -> tuple[Camera, ...]:
             str(device), _text(VIDEO_NAMES / device.name / "name") or "unknown", os.access(device, os.R_OK | os.W_OK)
         )
         for device in sorted(Path("/dev").glob("video*"), key=lambda path: (len(path.name), path.name))
+        if _text(VIDEO_NAMES / device.name / "index") in (None, "0")  # those after it are a camera's metadata
     )
 
 
 def _first_value(*names: str) -> str:
-    lines = (line.partition(":") for line in (_text(CPUINFO) or "").splitlines())
-    return next((value.strip() for key, _, value in lines if key.strip() in names), "")
+    """Return the first value of the first of these names that has one."""
+    values: dict[str, str] = {}
+    for line in (_text(CPUINFO) or "").splitlines():
+        key, _, value = line.partition(":")
+        values.setdefault(key.strip(), value.strip())
+    return next((values[name] for name in names if values.get(name)), "")
 
 
 def _text(path: Path) -> str | None:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["Captured", "captured", "quiet_at_exit"]
+__all__ = ["Captured", "captured", "quiet_at_exit", "show_all"]
 
 
 class Captured:
@@ -51,7 +51,12 @@ def captured(*descriptors: int, passing_on: Callable[[bytes], bool] = lambda lin
             file.seek(0)
             lines = file.readlines()
             kept.text = b"".join(lines).decode(errors="replace")
-            os.write(descriptors[-1], b"".join(line for line in lines if passing_on(line)))
+            os.write(descriptors[-1], b"".join(line for line in lines if passing_on(line) or _show_all.is_set()))
+
+
+def show_all(wanted: bool) -> None:
+    """Set whether everything is passed on after all, to the last of the descriptors: for --debug."""
+    (_show_all.set if wanted else _show_all.clear)()
 
 
 def quiet_at_exit() -> None:
@@ -67,6 +72,7 @@ def _flush() -> None:
 
 
 _quiet_at_exit = threading.Event()
+_show_all = threading.Event()
 
 
 @atexit.register  # with this module, so before most others, which are called before it

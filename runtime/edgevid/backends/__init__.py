@@ -11,7 +11,7 @@ from typing import Protocol, cast
 from edgevid.backends.base import Backend, BackendOptions, Usable, available_cores
 from edgevid.backends.proof import Proof
 from edgevid.bundle import Bundle
-from edgevid.errors import BackendError, MissingExtraError, UsageError
+from edgevid.errors import BackendError, MissingExtraError, UsageError, first_line
 from edgevid.manifest import Variant
 
 __all__ = [
@@ -79,7 +79,14 @@ class BackendEntry:
         try:
             return cast(BackendModule, import_module(self.module))
         except (ImportError, OSError) as error:
-            raise BackendError(f"backend {name!r}: the package {self.package!r} does not load: {error}") from error
+            raise self.broken(name, error) from error
+
+    def broken(self, name: str, error: Exception) -> BackendError:
+        """Return the error for an engine that is installed, and cannot be imported."""
+        return BackendError(
+            f"backend {name!r}: the package {self.package!r} does not load: {first_line(error)}; "
+            "install a build of it for this system"
+        )
 
 
 # ``auto`` takes the first that is installed and reads the variant.
@@ -121,7 +128,15 @@ def load_backend(name: str, bundle: Bundle, variant: Variant, options: BackendOp
         raise UsageError(
             f"batch {options.batch}: {variant.id} takes one frame at a time; convert it again, or name another"
         )
-    return entry.imported(name).load(bundle, variant, options)
+    if name == "null" and options.engine_options:
+        raise UsageError(f"--engine-option {', '.join(options.engine_options)}: the backend 'null' has none")
+    module = entry.imported(name)
+    try:
+        return module.load(bundle, variant, options)
+    except MissingExtraError:
+        raise
+    except (ImportError, OSError) as error:
+        raise entry.broken(name, error) from error
 
 
 def backend_entry(name: str) -> BackendEntry:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Backend", "BackendOptions", "Usable", "available_cores"]
 
+MOST_BATCH = 1024
+MOST_THREADS_A_CORE = 4  # more only wait for each other, and old engines spin while they do
+NUMBERED = frozenset({"gpu", "npu"})
+
 
 @dataclass(frozen=True)
 class BackendOptions:
@@ -47,10 +51,18 @@ class BackendOptions:
     batch: int = 1
 
     def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise UsageError(f"batch {self.batch}: expected 1 or more")
-        if self.threads < 0:
-            raise UsageError(f"threads {self.threads}: expected 1 or more, or 0 for one a core")
+        if not 1 <= self.batch <= MOST_BATCH:
+            raise UsageError(f"batch {self.batch}: expected 1 to {MOST_BATCH}")
+        most = MOST_THREADS_A_CORE * available_cores()
+        if not 0 <= self.threads <= most:
+            raise UsageError(f"threads {self.threads}: expected 1 to {most}, or 0 for one a core")
+        kind, colon, which = self.device.partition(":")
+        if colon and (kind == "cpu" or not which or (kind in NUMBERED and not which.isdecimal())):
+            raise UsageError(f"device {self.device!r}: expected a device such as cpu, gpu, gpu:1, npu or edgetpu:usb")
+        if self.delegate and self.device != "cpu":
+            raise UsageError(f"--delegate {self.delegate}: it is the device; leave --device {self.device} out")
+        if self.delegate and self.batch > 1:
+            raise UsageError(f"batch {self.batch}: a delegate takes one frame at a time")
 
     @property
     def thread_count(self) -> int:

@@ -15,6 +15,7 @@ from edgevid.backends.base import Backend, BackendOptions, Usable
 from edgevid.backends.proof import Proof, check_proof, counted_kinds
 from edgevid.bundle import Bundle
 from edgevid.errors import BackendError, UsageError, first_line
+from edgevid.hardware import has_edge_tpu
 from edgevid.manifest import Variant
 from edgevid.quiet import captured
 
@@ -132,6 +133,8 @@ def edge_tpu() -> Usable:
         ctypes.CDLL(EDGE_TPU_LIBRARY)
     except OSError as error:
         return Usable("edgetpu", first_line(error), "install Coral's package libedgetpu1-std, and plug the device in")
+    if not has_edge_tpu():
+        return Usable("edgetpu", "no Edge TPU is plugged in", "plug it in; on PCIe, install the gasket driver")
     return Usable("edgetpu")
 
 
@@ -171,7 +174,7 @@ def _proof(interpreter: Any, device: str, by_delegate: frozenset[int], library: 
     taken = [operator for operator in operators if operator["index"] in by_delegate]
     left = [operator for operator in operators if operator["index"] not in by_delegate]
     return Proof(
-        device="delegate" if device == "cpu" else device,
+        device=device if device == "edgetpu" else "delegate",
         precision=_precision(taken, dtypes),
         places={library.name: len(taken), **on_cpu},
         on_device=len(taken),

@@ -86,6 +86,10 @@ class CompiledBackend(Backend):
     def __init__(self, bundle: Bundle, variant: Variant, options: BackendOptions) -> None:
         if options.batch > 1:
             raise UsageError(f"batch {options.batch}: litert takes one frame at a time on {options.device_kind}")
+        if options.which_device:
+            raise UsageError(
+                f"device {options.device!r}: litert takes the one that the driver gives; leave the number out"
+            )
         super().__init__(bundle, variant, options)
         path, exact = bundle.verified_file(variant), variant.precision != "fp16"
         self._dtype, self._classes = np.dtype(variant.output.dtype), int(np.prod(variant.output.shape))
@@ -95,9 +99,10 @@ class CompiledBackend(Backend):
                 self._inputs = self._model.create_input_buffers(0)
                 self._outputs = self._model.create_output_buffers(0)
                 self.infer()  # the first one logs, too
-        if failure:
-            raise BackendError(f"{path}: {'; '.join(_why_not(options.device_kind, failure, log.text))}")
-        complete = self._model.is_fully_accelerated() and NO_PLUGIN not in log.text
+        no_plugin = options.device_kind == "npu" and NO_PLUGIN in log.text  # then LiteRT runs all of it on the CPU
+        if failure or no_plugin:
+            raise BackendError("; ".join(_why_not(options.device_kind, failure, log.text, path)))
+        complete = self._model.is_fully_accelerated()
         self.proof = _proof(path, variant, options.device_kind, complete, log.text)
         check_proof(self.proof, f"LiteRT on {options.device}", options.allow_partial)
 
@@ -180,8 +185,8 @@ def _adapter(log: str) -> tuple[str, bool]:
     return (found["name"], found["kind"].strip().startswith("CPU")) if found else ("", False)
 
 
-def _why_not(device: str, failure: str, log: str) -> tuple[str, str]:
-    """Return why a device cannot be used, and what to do about it."""
+def _why_not(device: str, failure: str, log: str, path: Path | None = None) -> tuple[str, str]:
+    """Return why a device cannot be used, for the model at ``path`` if it is about one, and what to do about it."""
     missing = dict.fromkeys(MISSING_LIBRARY.findall(log))
     if device == "npu":
         names = ", ".join(name for name in missing if "vulkan" not in name.lower() and "opencl" not in name.lower())
@@ -191,4 +196,4 @@ def _why_not(device: str, failure: str, log: str) -> tuple[str, str]:
         reason, remedy = (f"{names} is missing", GPU_REMEDY) if names else no_render_node() or ("", GPU_REMEDY)
         return f"device 'gpu': LiteRT finds no GPU{f' ({reason})' if reason else ''}", remedy
     lines = [line.strip("└ ") for line in failure.splitlines() if line.strip()]
-    return f"device 'gpu': LiteRT cannot compile it: {lines[-1]}", "use --device cpu"
+    return f"device 'gpu': LiteRT cannot compile {path or 'a model'}: {lines[-1]}", "use --device cpu"

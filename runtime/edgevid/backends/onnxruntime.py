@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,8 @@ NO_SPINNING = ("session.intra_op.allow_spinning", "0")
 EXACT_KERNELS = ("session.x64quantprecision", "1")
 RECORD_PROVIDERS = ("session.record_ep_graph_assignment_info", "1")
 CPU = PROVIDERS["cpu"].registered_name
-QUANTIZED = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
-DEQUANTIZE = "DequantizeLinear"
+JOINED = frozenset({"QuantizeLinear", "DequantizeLinear"})
+EXACT_PROVIDERS = frozenset({"cpu", "cuda", "openvino", "xnnpack"})  # with the options that they get by default
 
 
 def session_options(threads: int) -> Any:
@@ -53,11 +52,18 @@ def open_session(path: Path, threads: int) -> ort.InferenceSession:
 
 def usable(device: str) -> Usable:
     """Return whether an execution provider that is installed can use a device of this machine."""
-    offering = [
-        name for name, provider in PROVIDERS.items() if device in provider.devices and offers(ort, name, device)
-    ]
+    offering, broken = [], []
+    for name, provider in PROVIDERS.items():
+        if device in provider.devices:
+            try:
+                if offers(ort, name, device):
+                    offering.append(name if provider.plugged_in or name == "cpu" else f"{name} (built in, not tried)")
+            except BackendError as error:  # one broken plugin is no reason against the others
+                broken.append(str(error))
     if offering:
-        return Usable(device, hardware=f"provider {', '.join(offering)}")
+        return Usable(device, hardware=f"provider {', '.join([*offering, *broken])}")
+    if broken:
+        return Usable(device, *broken[0].split("; ", 1))
     try:
         choose_provider(ort, BackendOptions(device))
     except BackendError as error:
@@ -87,7 +93,7 @@ class OnnxRuntimeBackend(Backend):
             self._session = ort.InferenceSession(str(path), settings, providers=chosen or None)
         except Exception as error:
             raise BackendError(f"{path}: ONNX Runtime cannot load it: {first_line(error)}") from error
-        self.proof = _proof(self._session, options.device_kind, PROVIDERS[provider].registered_name)
+        self.proof = _proof(self._session, variant, options, provider)
         check_proof(self.proof, f"ONNX Runtime's provider {provider!r} on {options.device}", options.allow_partial)
         (image,), (output,) = self._session.get_inputs(), self._session.get_outputs()
         self._names = image.name, [output.name]
@@ -122,27 +128,34 @@ class OnnxRuntimeBackend(Backend):
 load = OnnxRuntimeBackend
 
 
-def _proof(session: Any, device: str, provider: str) -> Proof:
-    """Return the proof, from ONNX Runtime's record of which provider took which operators."""
+def _proof(session: Any, variant: Variant, options: BackendOptions, name: str) -> Proof:
+    """Return the proof, from ONNX Runtime's record of which provider took which operators.
+
+    The record is of the graph before operators are joined; quantize and dequantize nodes, which vanish then, do not
+    count.
+    """
+    provider = PROVIDERS[name].registered_name
     if not hasattr(session, "get_provider_graph_assignment_info"):
         if provider == CPU:
-            return Proof("cpu", "unknown", {}, None, {})
+            return Proof("cpu", "not told", {}, None, {})
         raise BackendError(f"ONNX Runtime {ort.__version__} cannot prove what {provider} runs; install 1.24 or newer")
-    parts: dict[str, list[Any]] = {}
+    parts: dict[str, list[str]] = {}
     for part in session.get_provider_graph_assignment_info():
-        parts.setdefault(part.ep_name, []).extend(part.get_nodes())
+        kinds = (node.op_type for node in part.get_nodes())
+        parts.setdefault(part.ep_name, []).extend(kind for kind in kinds if kind not in JOINED)
     mine = parts.get(provider, [])
-    others = [node for name, nodes in parts.items() if name != provider for node in nodes]
+    told = name in EXACT_PROVIDERS and not options.engine_options
     return Proof(
-        device=device,
-        precision=_precision([node.op_type for node in mine]),
-        places={name.removesuffix("ExecutionProvider"): len(nodes) for name, nodes in parts.items()},
+        device=options.device_kind,
+        precision=_precision(variant) if told else "not told",
+        places={part.removesuffix("ExecutionProvider"): len(kinds) for part, kinds in parts.items()},
         on_device=len(mine),
-        elsewhere=counted_kinds(node.op_type for node in others),
+        elsewhere=counted_kinds(kind for part, kinds in parts.items() if part != provider for kind in kinds),
     )
 
 
-def _precision(kinds: Sequence[str]) -> str:
-    """Return what compute-heavy operators compute in: a pair of quantize and dequantize around one means integers."""
-    integer = bool(QUANTIZED.intersection(kinds)) or DEQUANTIZE in kinds
-    return "int8" if integer else "float32"
+def _precision(variant: Variant) -> str:
+    """Return what compute-heavy operators compute in, of providers that round no further than the variant does."""
+    if variant.precision != "int8":
+        return "float32"
+    return "int8 and float32" if counted_kinds(variant.float_operators) else "int8"

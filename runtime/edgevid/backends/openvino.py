@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import openvino as ov
-import platformdirs
 
 from edgevid.backends.base import Backend, BackendOptions, Usable
+from edgevid.backends.cache import cache_folder
 from edgevid.backends.proof import Proof, check_proof
 from edgevid.backends.providers import TWO_OPENVINOS, brought_openvino
 from edgevid.bundle import Bundle
@@ -60,14 +59,14 @@ class OpenVinoBackend(Backend):
             raise BackendError(TWO_OPENVINOS)
         path, core = bundle.verified_file(variant), ov.Core()
         device = _device(core, options)
+        if folder := cache_folder("openvino"):
+            core.set_property({"CACHE_DIR": folder})
         try:
-            core.set_property({"CACHE_DIR": str(Path(platformdirs.user_cache_dir("edgevid")) / "openvino")})
             model = core.read_model(str(path))
             model.reshape(list(self._input.shape))
         except Exception as error:
-            raise BackendError(
-                f"{path}: OpenVINO cannot read it: {_reason(error)}; the onnx variants are for it"
-            ) from error
+            remedy = "the onnx variants are for it" if variant.format == "tflite" else "convert the model again"
+            raise BackendError(f"{path}: OpenVINO cannot read it: {_reason(error)}; {remedy}") from error
         properties = _properties(variant, options)
         try:
             compiled = core.compile_model(model, device, properties)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import msgspec
@@ -15,13 +16,14 @@ __all__ = ["main"]
 
 def main(name: str, device: str) -> None:
     """Print whether the backend can use the device, as JSON on stdout; what engines print is dropped."""
+    answer = os.fdopen(os.dup(1), "wb")
     with captured(1, 2):
         try:
             found = backend_entry(name).imported(name).usable(device)
         except EdgevidError as error:
             found = Usable(device, *str(error).split("; ", 1))
-    sys.stdout.buffer.write(msgspec.json.encode(found))
-    sys.stdout.flush()
+    answer.write(msgspec.json.encode(found))
+    answer.close()
 
 
 if __name__ == "__main__":

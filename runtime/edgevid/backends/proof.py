@@ -23,7 +23,8 @@ class Proof:
 
     Attributes:
         device: ``cpu``, ``gpu``, ``npu`` or ``edgetpu``; ``delegate`` for an external delegate of unknown kind.
-        precision: what the compute-heavy operators compute in there, such as ``int8`` or ``float32``.
+        precision: what the compute-heavy operators compute in there, such as ``int8`` or ``float32``; ``not told``
+            where the engine chooses it and does not say.
         places: how many operators run where, such as ``{"XNNPACK": 60, "TFLite kernels": 1}``.
         on_device: how many of them run on the device; None if the engine does not say how many.
         elsewhere: the compute-heavy operators that do not: how many of each kind.
@@ -52,7 +53,7 @@ class Proof:
     def __str__(self) -> str:
         name = f" ({self.hardware}{', emulated on the CPU' if self.emulated else ''})" if self.hardware else ""
         places = ", ".join(f"{count} in {place}" for place, count in self.places.items())
-        return f"{self.device}{name}, {self.precision}, operators: {places}"
+        return f"{self.device}{name}, {self.precision}{f', operators: {places}' if places else ''}"
 
 
 def check_proof(proof: Proof, what: str, allow_partial: bool) -> None:

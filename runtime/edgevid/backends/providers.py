@@ -12,9 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from edgevid.backends.base import BackendOptions
+from edgevid.backends.cache import cache_folder
 from edgevid.errors import BackendError, UsageError, first_line
 from edgevid.manifest import Variant
 
@@ -24,6 +23,7 @@ TWO_OPENVINOS = (
     "the backend openvino and ONNX Runtime's provider openvino bring an OpenVINO each, and a process has room for one; "
     "use them in two processes"
 )
+NVIDIA = ("nvidia[0-9]*", "nvhost-gpu", "nvgpu*")
 Defaults = Callable[[BackendOptions, Variant], Mapping[str, str]]
 
 
@@ -41,10 +41,10 @@ def _cuda(options: BackendOptions, variant: Variant) -> dict[str, str]:
 
 
 def _tensorrt(options: BackendOptions, variant: Variant) -> dict[str, str]:
+    folder = cache_folder("tensorrt")
     return {
         "device_id": options.which_device or "0",
-        "trt_engine_cache_enable": "1",  # building an engine takes minutes
-        "trt_engine_cache_path": str(Path(platformdirs.user_cache_dir("edgevid")) / "tensorrt"),
+        **({"trt_engine_cache_enable": "1", "trt_engine_cache_path": folder} if folder else {}),  # it takes minutes
         "trt_fp16_enable": str(int(variant.precision == "fp16")),
         "trt_int8_enable": str(int(variant.precision == "int8")),
     }
@@ -68,6 +68,7 @@ class Provider:
         plugin: the module of a plugin package that brings it to any build of ONNX Runtime; None if it is built in.
         defaults: its options, where the user gives none.
         system: the only operating system that has it; empty for any.
+        nodes: in ``/dev``, on Linux, one of which its device has; none if that cannot be told.
     """
 
     registered_name: str
@@ -76,6 +77,7 @@ class Provider:
     plugin: str | None = None
     defaults: Defaults = _nothing
     system: str = ""
+    nodes: tuple[str, ...] = ()
 
     @property
     def plugged_in(self) -> bool:
@@ -86,7 +88,7 @@ class Provider:
 # For a device the first one that is offered is taken, unless --provider names one. TensorRT takes minutes to load.
 PROVIDERS: dict[str, Provider] = {
     "cpu": Provider("CPUExecutionProvider", ("cpu",), "onnxruntime"),
-    "cuda": Provider("CUDAExecutionProvider", ("gpu",), "onnxruntime-gpu", defaults=_cuda),
+    "cuda": Provider("CUDAExecutionProvider", ("gpu",), "onnxruntime-gpu", defaults=_cuda, nodes=NVIDIA),
     "tensorrt-rtx": Provider(
         "NvTensorRTRTXExecutionProvider", ("gpu",), "onnxruntime-ep-nv-tensorrt-rtx", "onnxruntime_ep_nv_tensorrt_rtx"
     ),
@@ -101,7 +103,7 @@ PROVIDERS: dict[str, Provider] = {
         "onnxruntime_ep_openvino",
         _openvino,
     ),
-    "tensorrt": Provider("TensorrtExecutionProvider", ("gpu",), "onnxruntime-gpu", defaults=_tensorrt),
+    "tensorrt": Provider("TensorrtExecutionProvider", ("gpu",), "onnxruntime-gpu", defaults=_tensorrt, nodes=NVIDIA),
     "xnnpack": Provider("XnnpackExecutionProvider", ("cpu",), "a build of onnxruntime with XNNPACK", defaults=_xnnpack),
 }
 
@@ -117,7 +119,14 @@ def offers(ort: Any, name: str, device: str) -> bool | None:
     provider = PROVIDERS[name]
     if provider.plugged_in:
         return any(found.device.type.name.lower() == device for found in _devices(ort, provider))
-    return device in provider.devices if provider.registered_name in ort.get_available_providers() else None
+    if provider.registered_name not in ort.get_available_providers():
+        return None
+    absent = provider.nodes and platform.system() == "Linux" and not any(map(_in_dev, provider.nodes))
+    return device in provider.devices and not absent
+
+
+def _in_dev(pattern: str) -> bool:
+    return any(Path("/dev").glob(pattern))
 
 
 def choose_provider(ort: Any, options: BackendOptions) -> str:
@@ -176,7 +185,7 @@ def add_provider(ort: Any, session_options: Any, name: str, options: BackendOpti
     if not provider.plugged_in:
         return [(provider.registered_name, settings)]
     devices = [device for device in _devices(ort, provider) if device.device.type.name.lower() == options.device_kind]
-    which = int(options.which_device or 0)
+    which = int(options.which_device or 0)  # BackendOptions has seen to it that it is a number
     if which >= len(devices):
         raise BackendError(f"device {options.device!r}: {name} finds {len(devices)} of them, counted from 0")
     try:

@@ -18,6 +18,7 @@ from edgevid._version import __version__
 from edgevid.cli.signals import Terminated, raised_in
 from edgevid.cli.terminal import Terminal, common_options
 from edgevid.errors import EdgevidError
+from edgevid.quiet import show_all
 
 __all__ = ["main"]
 
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # where the locale has no such letter, better an escape than a crash
             stream.reconfigure(errors="backslashreplace")
+    show_all(False)
     with closing(Terminal()) as terminal:
         status = _status(arguments, terminal)
     sys.exit(status)

@@ -44,12 +44,12 @@ def _machine_lines(found: Diagnosis) -> list[str]:
         "edgevid": f"{found.versions['edgevid']}, Python {found.versions['python']}, {found.versions['system']}",
         "CPU": f"{found.cpu}, cores: {found.cores}",
         "it has": ", ".join(found.features) or "nothing that Linux names here",
-        "clock": found.governor or "not told",
+        "governor": found.governor or "not told",
         "temperature": "not told" if found.temperature_c is None else f"{found.temperature_c:.0f} °C",
         "OpenCV": f"{', '.join(found.opencv) or 'none'}; --show {'works' if found.windows else 'cannot open windows'}",
         "cameras": "; ".join(f"{camera.path} {camera.name}" for camera in found.cameras) or "none",
         "decodes": ", ".join(found.decoders),
-        "encodes": ", ".join(found.encoders),
+        "encodes": f"{', '.join(found.encoders)}  (compiled in; some need their hardware)",
     }
     lines = [f"{name:<12} {text}" for name, text in about.items()]
     return lines + [f"{camera.path:<12} {text}" for camera in found.cameras for text in camera.formats]
@@ -72,4 +72,10 @@ def _advice_lines(found: Diagnosis) -> list[str]:
             for_what.setdefault(row.remedy, []).append(f"{row.backend} {row.device}")
     more = [f"  {', '.join(rows)}: {remedy}" for remedy, rows in for_what.items()]
     mend = [f"  {line}" for line in found.advice]
-    return [*(["", "to use more:", *more] if more else []), *(["", "to mend:", *mend] if mend else [])]
+    usable = ", ".join(dict.fromkeys(row.backend for row in found.backends if row.usable))
+    return [
+        *(["", "to use more, where you have the hardware:", *more] if more else []),
+        *(["", "to mend:", *mend] if mend else []),
+        "",
+        f"{usable} can run here; which is fastest for a model:  edgevid bench MODEL.edgevid",
+    ]

@@ -32,7 +32,12 @@ OPTIONS = (
         show_default=True,
         help="Where; which of several after a colon: gpu:1, edgetpu:usb.",
     ),
-    click.option("--threads", type=int, default=0, help="Threads of one inference, on the CPU."),
+    click.option(
+        "--threads",
+        type=int,
+        default=0,
+        help="Threads of one inference, on the CPU.  [default: the cores are shared out]",
+    ),
     click.option("--allow-partial", is_flag=True, help="Let operators that the device lacks run on the CPU."),
     click.option("--delegate", metavar="LIBRARY", help="An external TFLite delegate (litert, tflite)."),
     click.option(

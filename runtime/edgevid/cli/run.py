@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from edgevid.backends import BackendOptions
+from edgevid.backends import BACKENDS, BackendOptions
 from edgevid.bundle import BUNDLE_SUFFIX, find_bundle
 from edgevid.choice import choose
 from edgevid.classifier import VideoClassifier
@@ -39,6 +39,16 @@ Examples:
 Unless --threads or --workers say otherwise, a camera's frame gets every core, and a file's frames get one
 core each, side by side: the lowest latency, and the highest throughput.
 \b
+\b
+Your hardware                install                      and
+  ARM board, PC              edgevid                      nothing: the CPU is the default
+  PC with an Intel CPU       "edgevid[openvino]"          --backend openvino
+  Intel GPU or NPU           "edgevid[openvino]", driver  --backend openvino --device gpu, or npu
+  GPU with Vulkan            its driver                   --device gpu
+  NVIDIA GPU, Jetson         onnxruntime-gpu              --backend onnxruntime --device gpu
+  Coral Edge TPU             libedgetpu1-std              --device edgetpu
+  'edgevid doctor' says what is missing here, 'edgevid bench' what is fastest.
+\b
 Without BUNDLE: $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the sample of 'edgevid demo'.
 """
 LABELS_SHOWN = 8
@@ -57,7 +67,7 @@ LABELS_SHOWN = 8
 @click.option(
     "--variant",
     type=click.Choice(VARIANT_IDS),
-    help="Which variant of the bundle.  [default: the fastest kind on the device that passed the gate]",
+    help="Which variant of the bundle.  [default: the best that bench measured, else the fastest kind that passed]",
 )
 @engine_options
 @click.option("--workers", type=int, default=0, help="Frames of a file classified side by side.")
@@ -165,10 +175,10 @@ def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoCla
     if live and engine.batch > 1:
         raise UsageError(f"--batch {engine.batch}: a camera's frame would wait for others; leave it out")
     bundle = find_bundle(options.bundle)
-    choice = choose(bundle, options.backend, options.variant, engine)
+    choice = choose(bundle, options.backend, options.variant, engine, live)
     if choice.why:
         terminal.message(f"chose {choice.backend}, {choice.device}, {choice.variant.id}: {choice.why}")
-    threads, workers = share_cores(live, options.threads, options.workers, choice.device)
+    threads, workers = share_cores(live, options.threads or choice.threads, options.workers, choice.device)
     return VideoClassifier(
         bundle,
         window=None if options.window is None else check_window(options.window),
@@ -244,7 +254,7 @@ def what_runs(classifier: VideoClassifier) -> str:
     backend, parity = classifier.backend, classifier.variant.parity
     cores = f"{_counted(classifier.workers, 'frame')} at once, {_counted(backend.threads, 'thread')} each"
     what = f"{classifier.bundle.path.name}: {classifier.variant.id} on {backend.name} ({backend.device}, {cores})"
-    if parity is None or parity.data == "noise":
+    if parity is None or parity.data == "noise" or not BACKENDS[backend.name].automatic:
         return what
     rejected = f", rejected at conversion: it {classifier.variant.rejected}" if classifier.variant.rejected else ""
     return f"{what}; keeps {parity.smoothed_agreement:.1%} of Keras' smoothed labels{rejected}"

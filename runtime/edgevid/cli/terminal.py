@@ -23,6 +23,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from edgevid.quiet import show_all
+
 __all__ = ["Completer", "Terminal", "common_options", "completing", "completing_paths", "listed"]
 
 FILE_WIDTH = 160  # of tables, where no terminal sets the width
@@ -110,6 +112,8 @@ def common_options(command: Command) -> Command:
     def remember(context: click.Context, parameter: click.Parameter, value: bool) -> None:
         if value:  # given before the command or after it
             setattr(context.ensure_object(Terminal), str(parameter.name), True)
+            if parameter.name == "debug":
+                show_all(True)
 
     for name, text in (
         ("--debug", "Show the traceback of an error and what the engines print."),
