@@ -47,6 +47,7 @@ def test_the_report_is_the_documented_one(cli: Cli, bundle_path: Path, clip: Pat
         assert row["first_inference_ms"] > 0
         assert set(row["stage_cpu_ms"]) == {"decode", "preprocess", "infer", "smooth", "draw", "encode"}
         assert row["roofline_fps"] > 0
+        assert row["efficiency"] == pytest.approx(row["end_to_end_fps"] / row["roofline_fps"])
         assert row["top1_agreement"] == row["smoothed_agreement"] == 1.0
     assert report["recommendation"]["sentence"] in outcome.out
     assert report["machine"]["cores"] == available_cores()

@@ -25,6 +25,7 @@ __all__ = ["bench"]
 
 AGREEMENT_NOTE = (
     "at once: inferences side by side in an end-to-end run; "
+    "efficiency: end to end ÷ roofline, which is cores ÷ CPU time a frame of the bare stages; "
     "agreement: of smoothed labels with the Keras model's, measured at conversion"
 )
 EPILOG = """

@@ -175,6 +175,10 @@ def _row(row: Candidate, rounds: Sequence[Measured] | None, batch: int) -> Row:
     together = np.concatenate(latencies)
     p50, p90, p99 = (float(value) for value in np.percentile(together, (50, 90, 99)))
     stages = next(measured.stage_cpu_ms for measured in rounds if measured.stage_cpu_ms)
+    end_to_end_fps = median(measured.end_to_end_fps for measured in rounds)
+    # Off the CPU, the CPU time of an inference says nothing.
+    cpu_ms = sum(stages[stage] for stage in STAGES_WITHOUT_VIDEO) if rounds[0].device == "cpu" else 0.0
+    roofline = available_cores() * 1e3 / cpu_ms if cpu_ms else None
     return msgspec.structs.replace(
         bare,
         device=rounds[0].device,
@@ -190,12 +194,10 @@ def _row(row: Candidate, rounds: Sequence[Measured] | None, batch: int) -> Row:
         first_inference_ms=median(measured.first_inference_ms for measured in rounds),
         infer_ms=InferMs(p50, p90, p99, median_interval(latencies)),
         infer_fps=batch * 1e3 / p50,
-        end_to_end_fps=median(measured.end_to_end_fps for measured in rounds),
+        end_to_end_fps=end_to_end_fps,
         stage_cpu_ms=stages,
-        # Off the CPU, the CPU time of an inference says nothing.
-        roofline_fps=available_cores() * 1e3 / sum(stages[stage] for stage in STAGES_WITHOUT_VIDEO)
-        if rounds[0].device == "cpu"
-        else None,
+        roofline_fps=roofline,
+        efficiency=end_to_end_fps / roofline if roofline else None,
         peak_rss_mb=max(measured.peak_rss_mb for measured in rounds),
     )
 

@@ -27,6 +27,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     variant computes in there. ``operators`` says how many of its operators run where, ``on_device`` how many there.
     ``infer_ms`` is of one inference, which takes ``batch`` frames. ``end_to_end_fps`` is of a whole run over the clip,
     with ``workers`` inferences of ``threads`` threads at once.
+    ``roofline_fps`` is what the CPU time of the bare stages allows, ``efficiency`` the share of it that was reached.
     ``stage_cpu_ms`` is CPU time a frame of each stage alone; ``infer`` there is with one thread. The agreements
     are those with the Keras model on the frames held out at conversion.
     """
@@ -51,6 +52,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     end_to_end_fps: float | None = None
     stage_cpu_ms: dict[str, float] | None = None
     roofline_fps: float | None = None
+    efficiency: float | None = None
     peak_rss_mb: float | None = None
     file_bytes: int
     top1_agreement: float | None = None
@@ -143,6 +145,8 @@ def row_table(rows: Sequence[Row]) -> Table:
         "infer fps",
         "at once",
         "end-to-end fps",
+        "roofline fps",
+        "efficiency",
         "peak MB",
         "agreement",
     ):
@@ -161,6 +165,8 @@ def row_table(rows: Sequence[Row]) -> Table:
             f"{row.infer_fps:.0f}",
             str(row.workers),
             f"{row.end_to_end_fps:.0f}",
+            "–" if row.roofline_fps is None else f"{row.roofline_fps:.0f}",
+            "–" if row.efficiency is None else f"{row.efficiency:.2f}",
             f"{row.peak_rss_mb:.0f}",
             agreement,
         )

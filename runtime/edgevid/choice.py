@@ -13,6 +13,7 @@ from edgevid.measured import MeasuredRow, measured_rows
 __all__ = ["AUTO", "Choice", "choose", "choose_backend"]
 
 AUTO = "auto"
+NO_BACKEND = "no backend runs a variant there: "
 ACCELERATORS = ("edgetpu", "gpu", "npu")  # in the order tried
 # What a device computes best. A GPU gains nothing by int8 in the engines here, an NPU by nothing else.
 PRECISIONS = {
@@ -100,7 +101,8 @@ def _accelerated(bundle: Bundle, backend: str, variant_id: str | None, options: 
         try:
             return _loading(bundle, backend, variant_id, replace(options, device=device, allow_partial=False))
         except EdgevidError as error:
-            reasons.append(str(error).partition("; ")[0].removeprefix(f"device {device!r}: "))
+            text = str(error).partition("; ")[0].removeprefix(f"device {device!r}: ")
+            reasons.append(f"{device}: {text.removeprefix(NO_BACKEND)}")
     name, variant = choose_backend(bundle, backend, variant_id, "cpu")
     return Choice(name, "cpu", variant, f"no accelerator: {'; '.join(reasons)}")
 
@@ -117,7 +119,8 @@ def _loading(
     """
     device = options.device
     reasons: list[tuple[str, EdgevidError]] = []
-    for name, entry in BACKENDS.items():
+    # ONNX Runtime last: its plugins bring libraries that keep other engines from loading theirs.
+    for name, entry in sorted(BACKENDS.items(), key=lambda item: item[0] == "onnxruntime"):
         if backend not in (AUTO, name) or not entry.automatic or options.device_kind not in entry.devices:
             continue
         try:
@@ -135,9 +138,7 @@ def _loading(
     told = ", ".join(
         f"{name}: {str(error).removeprefix(f'device {device!r}: ').partition('; ')[0]}" for name, error in reasons
     )
-    raise BackendError(
-        f"device {device!r}: no backend runs a variant there: {told}; 'edgevid doctor' says what to install"
-    )
+    raise BackendError(f"device {device!r}: {NO_BACKEND}{told}; 'edgevid doctor' says what to install")
 
 
 def choose_backend(

@@ -161,7 +161,10 @@ def _first_offering(ort: Any, device: str) -> str:
     }
     without = []
     for name in able:
-        offered = offers(ort, name, device)
+        try:
+            offered = offers(ort, name, device)
+        except BackendError:  # one plugin that does not load is no reason against the others
+            offered = False
         if offered:
             return name
         if offered is not None:
