@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -282,3 +283,39 @@ def _join(clips: list[Path], output: Path) -> None:
                     packet.pts, packet.dts, packet.stream = packet.pts + offset, packet.dts + offset, stream
                     target.mux(packet)
                 offset = end
+
+
+def test_a_part_of_a_file_is_classified_as_in_the_whole(cli: Cli, bundle_path: Path, clip: Path) -> None:
+    def predicted(*options: object) -> list[dict[str, Any]]:
+        outcome = cli("run", bundle_path, "--source", clip, "--window", 1, "--predictions", "-", *options)
+        assert outcome.status == 0, outcome.err
+        return read_jsonl(outcome.out)
+
+    whole = predicted()
+    assert predicted("--start", 0.5, "--end", 1.0) == [line for line in whole if 0.5 <= line["time"] < 1.0]
+    assert len(predicted("--max-fps", 5)) == 10
+
+
+def test_the_age_of_live_frames_is_told(cli: Cli, bundle_path: Path, clip: Path) -> None:
+    outcome = cli("run", bundle_path, "--source", clip, "--realtime", "--max-fps", 10)
+    assert outcome.status == 0, outcome.err
+    found = re.search(r"age of a frame when its label came out: ([\d.]+) ms, p99 ([\d.]+) ms", outcome.out)
+    assert found
+    assert 0 < float(found[1]) <= float(found[2]) < 1000
+    assert "age of a frame" not in cli("run", bundle_path, "--source", clip).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--start", "3", "--end", "2"], "--start 3, --end 2: expected seconds from 0 up, the end after the start"),
+        (["--max-fps", "-1"], "max-fps -1.0: expected 0 or more"),
+        (["--batch", "4", "--realtime"], "--batch 4: a camera's frame would wait for others"),
+    ],
+)
+def test_times_and_rates_that_cannot_be_meant(
+    cli: Cli, bundle_path: Path, clip: Path, arguments: list[str], message: str
+) -> None:
+    outcome = cli("run", bundle_path, "--source", clip, *arguments)
+    assert outcome.status == 2
+    assert message in outcome.error

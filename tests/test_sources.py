@@ -17,6 +17,8 @@ import pytest
 from edgevid import Frame, Source, SourceError, UsageError, open_camera, open_source
 from edgevid.sources.camera import CameraSource
 from edgevid.sources.feed import Feed
+from edgevid.sources.part import PartSource
+from edgevid.sources.realtime import RealtimeSource
 from tests.conftest import picture, write_clip
 
 Opener = Callable[[], Source]
@@ -250,3 +252,84 @@ def test_a_feed_strides_and_stops() -> None:
     assert source.closed.is_set()
     with pytest.raises(UsageError, match="stride 0"):
         Feed(source, stride=0)
+
+
+@pytest.fixture(scope="session")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of 20 s with a key frame every 2 s: red, but blue from 12 s on."""
+    colors = ["red"] * 300 + ["blue"] * 200
+    return write_clip(tmp_path_factory.mktemp("long") / "long.mp4", colors, g="50", keyint_min="50")
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.0, 3.0), (7.1, 9.0), (12.0, None), (0.02, 0.1), (19.95, None)])
+def test_a_part_has_the_frames_the_numbers_and_the_times_of_the_whole(
+    long_clip: Path, start: float, end: float | None
+) -> None:
+    with open_source(long_clip) as source:
+        expected = [frame for frame in source if start <= frame.time < (end or 1e9)]
+    with PartSource(open_source(long_clip), start, end) as part:
+        assert part.frame_count == len(expected)
+        found = list(part)
+    assert [(frame.index, frame.time) for frame in found] == [(frame.index, frame.time) for frame in expected]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.image, other.image)
+
+
+def test_what_lies_before_a_part_is_not_decoded(long_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(long_clip)
+    decoded: list[Frame] = []
+    original = type(source).__iter__
+
+    def counted(self: Source) -> Iterator[Frame]:
+        for frame in original(self):
+            decoded.append(frame)
+            yield frame
+
+    monkeypatch.setattr(type(source), "__iter__", counted)
+    with PartSource(source, 15.0, 15.2) as part:
+        assert len(list(part)) == 5
+    assert len(decoded) <= 50 + 6, "from the key frame before it on, and the one that ends it"
+
+
+@pytest.mark.parametrize(("start", "end"), [(-1.0, None), (3.0, 3.0), (4.0, 3.0), (float("nan"), None)])
+def test_a_part_needs_times_in_order(long_clip: Path, start: float, end: float | None) -> None:
+    with pytest.raises(UsageError, match="expected seconds from 0 up, the end after the start"):
+        PartSource(open_source(long_clip), start, end)
+
+
+def test_a_part_after_the_end_is_an_error(clip: Path) -> None:
+    with (
+        PartSource(open_source(clip), 30.0) as part,
+        pytest.raises(SourceError, match=r"no frame from 30 s on, the last seen is at 1\.97 s; give another --start"),
+    ):
+        list(part)
+
+
+@pytest.mark.parametrize(("max_fps", "count"), [(0.0, 60), (5.0, 11), (10.0, 20), (1.0, 3), (100.0, 60)])
+def test_no_more_frames_a_second_than_asked_for(clip: Path, max_fps: float, count: int) -> None:
+    with Feed(open_source(clip), max_fps=max_fps) as feed:
+        times = [frame.time for frame in feed]
+    assert abs(len(times) - count) <= 1
+    if max_fps and max_fps < 25:
+        for number, time_ in enumerate(times):
+            assert time_ == pytest.approx(number / max_fps, abs=0.04), "it does not drift"
+
+
+def test_a_file_in_real_time_is_a_live_source(clip: Path) -> None:
+    began = time.monotonic()
+    with RealtimeSource(open_source(clip)) as source:
+        assert source.live
+        ages = [time.monotonic() - began - frame.time for frame in source]
+    assert len(ages) == 60
+    assert min(ages) >= -0.01, "no frame before its time"
+    assert np.median(ages) < 0.5
+
+
+def test_closing_a_source_in_real_time_waits_for_no_frame(clip: Path) -> None:
+    source = RealtimeSource(open_source(clip))
+    frames = iter(source)
+    next(frames)
+    source.close()
+    began = time.monotonic()
+    assert list(frames) == []
+    assert time.monotonic() - began < 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import islice
@@ -55,7 +56,7 @@ def run_pipeline(
             raise UsageError(f"max-frames {max_frames}: expected 1 or more")
         classifier.reset()
         for frame, prediction in classifier.classify_frames(islice(feed, max_frames)):
-            tally.add(prediction)
+            tally.add(prediction, time.monotonic() - frame.arrived if feed.source.live else None)
             for sink in sinks:
                 sink.write(frame, prediction)
             if on_prediction:

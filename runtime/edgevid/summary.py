@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
+
+import numpy as np
 
 from edgevid.smoothing import Prediction
 
 __all__ = ["Span", "Summary", "Tally"]
+
+MOST_AGES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,8 @@ class Summary:
         raw_flips: changes of the raw label from one frame to the next.
         smoothed_flips: the same of the smoothed label.
         timeline: the smoothed labels in order.
+        age_ms: how old frames of a live source were when their label came out, in milliseconds: the median and the
+            99th percentile of the last 10,000; None for a file.
     """
 
     frames: int
@@ -41,6 +49,7 @@ class Summary:
     raw_flips: int
     smoothed_flips: int
     timeline: tuple[Span, ...]
+    age_ms: tuple[float, float] | None = None
 
     @property
     def fps(self) -> float:
@@ -71,9 +80,12 @@ class Tally:
     starts: list[tuple[str, float]] = field(default_factory=list)
     _previous: Prediction | None = None
     _step: float = 0.0
+    _ages: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_AGES))
 
-    def add(self, prediction: Prediction) -> None:
-        """Count one prediction."""
+    def add(self, prediction: Prediction, age_s: float | None = None) -> None:
+        """Count one prediction; ``age_s`` is how old its frame is, of a live source."""
+        if age_s is not None:
+            self._ages.append(age_s)
         previous = self._previous
         self.frames += 1
         if previous is not None:
@@ -96,4 +108,10 @@ class Tally:
             raw_flips=self.raw_flips,
             smoothed_flips=max(0, len(self.starts) - 1),
             timeline=timeline,
+            age_ms=_percentiles_ms(self._ages) if self._ages else None,
         )
+
+
+def _percentiles_ms(seconds: Iterable[float]) -> tuple[float, float]:
+    p50, p99 = np.percentile(list(seconds), (50, 99))
+    return 1e3 * float(p50), 1e3 * float(p99)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from edgevid.sinks import STDOUT, Sink, open_predictions, open_video, open_windo
 from edgevid.sinks.background import BackgroundSink
 from edgevid.sources import SAMPLE_NAMES, Source, open_camera, open_source
 from edgevid.sources.feed import Feed
+from edgevid.sources.part import PartSource
+from edgevid.sources.realtime import RealtimeSource
 from edgevid.summary import Summary, Tally
 
 EPILOG = """
@@ -81,6 +85,10 @@ LABELS_SHOWN = 8
 )
 @click.option("--show", is_flag=True, help="Show annotated frames in a window; q ends.")
 @click.option("--stride", type=int, default=1, help="Classify every Nth frame only.", show_default=True)
+@click.option("--max-fps", type=float, default=0.0, help="Classify at most N frames a second of the source's time.")
+@click.option("--start", type=float, default=0.0, metavar="S", help="Begin at this second of the file.")
+@click.option("--end", type=float, metavar="S", help="End before this second of the file.")
+@click.option("--realtime", is_flag=True, help="Play the file as a camera would: at its own speed, newest frame first.")
 @click.option("--top-k", type=int, default=0, help="Write the N best labels of each frame too.")
 @click.option("--max-frames", type=int, help="Stop after N frames.")
 @click.option("--force", is_flag=True, help="Replace output files that exist.")
@@ -117,6 +125,10 @@ class RunOptions:
     predictions: str | None
     show: bool
     stride: int
+    max_fps: float
+    start: float
+    end: float | None
+    realtime: bool
     top_k: int
     max_frames: int | None
     force: bool
@@ -132,13 +144,13 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals(signals))
         source = _opened(options)
-        feed = stack.enter_context(Feed(source, options.stride, stop))
+        feed = stack.enter_context(Feed(source, options.stride, stop, options.max_fps))
         classifier = stack.enter_context(_classifier(options, source.live, terminal))
         _check_outputs(options.outputs, source)
         sinks = [stack.enter_context(sink) for sink in _sinks(options, source, stop)]
         terminal.message(what_runs(classifier))
         progress = stack.enter_context(terminal.progress("frames"))
-        task = progress.add_task(source.name, total=_frames_expected(source, options.stride, options.max_frames))
+        task = progress.add_task(source.name, total=_frames_expected(source, options))
         tally = Tally()
         try:
             run_pipeline(
@@ -214,6 +226,8 @@ def summary_lines(name: str, summary: Summary) -> list[str]:
     ]
     if summary.broken:
         lines.append(f"broken frames passed over: {summary.broken}")
+    if summary.age_ms:
+        lines.append("age of a frame when its label came out: {:.1f} ms, p99 {:.1f} ms".format(*summary.age_ms))
     if summary.dropped:
         lines.append(f"frames dropped because newer ones had come: {summary.dropped}")
     return lines
@@ -223,8 +237,13 @@ def _opened(options: RunOptions) -> Source:
     if options.source is not None and options.camera is not None:
         raise UsageError("--source and --camera: give one of them")
     if options.source is not None:
-        return open_source(options.source)
+        source = open_source(options.source)
+        if options.start or options.end is not None:
+            source = PartSource(source, options.start, options.end)
+        return RealtimeSource(source) if options.realtime else source
     if options.camera is not None:
+        if options.start or options.end is not None or options.realtime:
+            raise UsageError("--start, --end and --realtime are for a --source; a camera has no beginning")
         return open_camera(options.camera)
     bundle = options.bundle
     hint = f"; {bundle} was read as BUNDLE" if bundle and bundle.suffix != BUNDLE_SUFFIX else ""
@@ -269,8 +288,10 @@ def _counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def _frames_expected(source: Source, stride: int, max_frames: int | None) -> int | None:
-    if source.frame_count is None:
-        return max_frames
-    count = -(-source.frame_count // max(stride, 1))
-    return min(count, max_frames) if max_frames else count
+def _frames_expected(source: Source, options: RunOptions) -> int | None:
+    if source.frame_count is None or source.live:
+        return options.max_frames
+    count = -(-source.frame_count // max(options.stride, 1))
+    if options.max_fps:
+        count = min(count, math.ceil(source.frame_count / source.rate * Fraction(options.max_fps)))
+    return min(count, options.max_frames) if options.max_frames else count

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from edgevid.arrays import Image
@@ -25,11 +26,13 @@ class Frame:
         index: its number in the source, from 0.
         time: the source's own timestamp, in seconds.
         image: uint8 of shape (height, width, 3), BGR.
+        arrived: when it was there, in seconds of the monotonic clock.
     """
 
     index: int
     time: float
     image: Image
+    arrived: float = field(default_factory=monotonic)
 
 
 class Source(ABC):
@@ -59,6 +62,12 @@ class Source(ABC):
 
         Raises:
             SourceError: the source has no frame at all, or stopped delivering them.
+        """
+
+    def seek(self, seconds: float) -> None:  # noqa: B027 - a source that cannot seek is read from its beginning
+        """Begin shortly before a time, where the source can; to be called before it is iterated over.
+
+        Frames keep their numbers and times; those before ``seconds`` are for the caller to pass over.
         """
 
     @abstractmethod

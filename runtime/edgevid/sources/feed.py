@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ __all__ = ["Feed"]
 
 QUEUE_DEPTH = 4
 POLL_S = 0.1
+ROUNDING_S = 1e-3  # timestamps are rounded, to milliseconds in some containers
 
 
 class Feed:
@@ -24,19 +26,24 @@ class Feed:
     Args:
         source: the feed's from now on, and closed with it.
         stride: hand over every Nth frame only.
+        max_fps: hand over no more frames for a second of the source's time; 0 for all.
         stop: set from outside (by a signal, say) to end the feed after the current frame.
 
     Attributes:
         dropped: how many frames of a live source were replaced by a newer one before they were taken.
     """
 
-    def __init__(self, source: Source, stride: int = 1, stop: threading.Event | None = None) -> None:
-        if stride < 1:
+    def __init__(
+        self, source: Source, stride: int = 1, stop: threading.Event | None = None, max_fps: float = 0.0
+    ) -> None:
+        if stride < 1 or not max_fps >= 0:
             source.close()
-            raise UsageError(f"stride {stride}: expected 1 or more")
+            wrong = f"stride {stride}: expected 1 or more" if stride < 1 else f"max-fps {max_fps}: expected 0 or more"
+            raise UsageError(wrong)
         self.source = source
         self.dropped = 0
         self._stride = stride
+        self._period = 1 / max_fps if max_fps else 0.0
         self._stop = stop or threading.Event()
         self._waiting: deque[Frame] = deque()
         self._depth = 1 if source.live else QUEUE_DEPTH
@@ -82,8 +89,12 @@ class Feed:
 
     def _read(self) -> None:
         try:
+            due = -math.inf
             for frame in self.source:
-                if frame.index % self._stride == 0 and not self._hand_over(frame):
+                wanted = frame.index % self._stride == 0 and frame.time >= due - ROUNDING_S
+                if wanted:
+                    due = (due if frame.time - due < self._period else frame.time) + self._period
+                if wanted and not self._hand_over(frame):
                     return
                 if self._closed:
                     return

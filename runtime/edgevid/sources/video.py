@@ -39,6 +39,7 @@ class VideoSource(Source):
         self.files = [Path(path)]
         self._container = _open(Path(path))
         self._converter = VideoReformatter()
+        self._sought, self._first = False, 0
         if not self._container.streams.video:
             self._container.close()
             raise SourceError(f"{path}: it has no video stream; expected {EXPECTED}")
@@ -55,12 +56,22 @@ class VideoSource(Source):
         """Yield the frames that can be decoded; raises SourceError if there is none."""
         delivered = 0
         for picture in self._pictures():
-            index = delivered + self.broken
+            if self._sought and not delivered:  # the file does not number its frames
+                self._first = round((picture.time or 0.0) * self.rate)
+            index = self._first + delivered + self.broken
             time = picture.time
             yield Frame(index, float(index / self.rate) if time is None else time, self._upright(picture))
             delivered += 1
         if not delivered:
             raise SourceError(f"{self.name}: no frame of it can be decoded; is the file complete?")
+
+    def seek(self, seconds: float) -> None:
+        """Begin at the key frame before a time, if the file has an index; else at its beginning."""
+        try:
+            self._container.seek(int(seconds / self.time_base), stream=self._stream)
+        except av.error.FFmpegError:
+            return
+        self._sought = True
 
     def close(self) -> None:
         """Close the file."""

@@ -1,0 +1,46 @@
+"""A file as a camera would show it: at its own speed, and what nobody takes in time is gone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from edgevid.sources.base import Frame, Source
+
+__all__ = ["RealtimeSource"]
+
+
+class RealtimeSource(Source):
+    """Hands over each frame of a source when its time has come, counted from the first."""
+
+    live = True
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._closed = threading.Event()
+        self.name, self.files, self.frame_count = source.name, source.files, source.frame_count
+        self.rate, self.time_base = source.rate, source.time_base
+
+    @property
+    def broken(self) -> int:  # type: ignore[override]  # the inner source counts
+        """How many frames could not be decoded so far."""
+        return self._source.broken
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames, each at its time."""
+        began: float | None = None
+        for frame in self._source:
+            now = time.monotonic()
+            began = now - frame.time if began is None else began
+            if self._closed.wait(max(0.0, began + frame.time - now)):
+                return
+            yield replace(frame, arrived=time.monotonic())
+            if self._closed.is_set():  # the file is closed: nothing more can be read from it
+                return
+
+    def close(self) -> None:
+        """Close the source; whoever waits for a frame waits no longer."""
+        self._closed.set()
+        self._source.close()
