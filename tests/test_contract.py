@@ -208,9 +208,16 @@ def wide_bundle(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", ON_CPU)
 def test_as_many_threads_work_as_were_asked_for(run: Run, wide_bundle: Path, name: str, threads: int) -> None:
     variant = f"{TARGETS[name].formats[0]}-fp32"
-    result = run(name, wide_bundle, [variant], options={"threads": threads}, inferences=40)[variant]
-    assert result["threads"] == threads
-    assert result["busy"] == threads
+    busy = 0
+    for attempt in range(3):  # on a loaded machine a thread may find no work to take over; never are there more
+        asked = {"options": {"threads": threads}, "inferences": 100 + attempt}
+        result = run(name, wide_bundle, [variant], **asked)[variant]
+        assert result["threads"] == threads
+        assert result["busy"] <= threads
+        busy = max(busy, result["busy"])
+        if busy == threads:
+            break
+    assert busy == threads
 
 
 def test_bfloat16_is_a_choice_that_the_proof_names(run: Run) -> None:
