@@ -11,7 +11,7 @@ import click
 from edgevid._version import __version__
 from edgevid.bundle import Bundle
 from edgevid.classifier import VideoClassifier
-from edgevid.cli.run import summary_lines, what_runs
+from edgevid.cli.run_lines import summary_lines, what_runs
 from edgevid.cli.terminal import Terminal, common_options
 from edgevid.engine import share_cores
 from edgevid.errors import BundleError, MissingExtraError

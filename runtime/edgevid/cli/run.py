@@ -13,11 +13,12 @@ from typing import Any
 
 import click
 
-from edgevid.backends import BACKENDS, BackendOptions
+from edgevid.backends import BackendOptions
 from edgevid.bundle import BUNDLE_SUFFIX, find_bundle
 from edgevid.choice import choose
 from edgevid.classifier import VideoClassifier
 from edgevid.cli.engine_options import engine_options, key_values
+from edgevid.cli.run_lines import ran_where, summary_lines, what_runs
 from edgevid.cli.signals import stop_on_signals
 from edgevid.cli.terminal import Terminal, common_options, completing_paths
 from edgevid.engine import share_cores
@@ -31,7 +32,7 @@ from edgevid.sources import SAMPLE_NAMES, Source, open_camera, open_source
 from edgevid.sources.feed import Feed
 from edgevid.sources.part import PartSource
 from edgevid.sources.realtime import RealtimeSource
-from edgevid.summary import Summary, Tally
+from edgevid.summary import Tally
 
 EPILOG = """
 \b
@@ -55,7 +56,6 @@ Your hardware                install                      and
 \b
 Without BUNDLE: $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the sample of 'edgevid demo'.
 """
-LABELS_SHOWN = 8
 
 
 @click.command(epilog=EPILOG)
@@ -208,31 +208,6 @@ def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoCla
     )
 
 
-def summary_lines(name: str, summary: Summary) -> list[str]:
-    """Return what a run amounted to, for reading."""
-    longest = list(summary.seconds_by_label.items())[:LABELS_SHOWN]
-    others = len(summary.seconds_by_label) - len(longest)
-    flips = ", ".join(
-        f"{kind} {count} ({60 * count / summary.video_s if summary.video_s else 0:.0f} a minute)"
-        for kind, count in (("raw", summary.raw_flips), ("smoothed", summary.smoothed_flips))
-    )
-    frames = _counted(summary.frames, "frame")
-    lines = [
-        f"{name}: {frames} in {summary.elapsed_s:.2f} s, {summary.fps:.1f} frames per second",
-        f"label flips: {flips}",
-        "time per label: "
-        + ", ".join(f"{label} {seconds:.2f} s" for label, seconds in longest)
-        + (f", and {others} others" if others else ""),
-    ]
-    if summary.broken:
-        lines.append(f"broken frames passed over: {summary.broken}")
-    if summary.age_ms:
-        lines.append("age of a frame when its label came out: {:.1f} ms, p99 {:.1f} ms".format(*summary.age_ms))
-    if summary.dropped:
-        lines.append(f"frames dropped because newer ones had come: {summary.dropped}")
-    return lines
-
-
 def _opened(options: RunOptions) -> Source:
     if options.source is not None and options.camera is not None:
         raise UsageError("--source and --camera: give one of them")
@@ -266,26 +241,6 @@ def _sinks(options: RunOptions, source: Source, stop: threading.Event) -> Iterat
         yield open_predictions(options.predictions, force=options.force)
     if options.show:
         yield open_window(f"edgevid: {source.name}", stop)
-
-
-def what_runs(classifier: VideoClassifier) -> str:
-    """Return which variant runs where, and how faithful it is, for reading."""
-    backend, parity = classifier.backend, classifier.variant.parity
-    cores = f"{_counted(classifier.workers, 'frame')} at once, {_counted(backend.threads, 'thread')} each"
-    what = f"{classifier.bundle.path.name}: {classifier.variant.id} on {backend.name} ({backend.device}, {cores})"
-    if parity is None or parity.data == "noise" or not BACKENDS[backend.name].automatic:
-        return what
-    rejected = f", rejected at conversion: it {classifier.variant.rejected}" if classifier.variant.rejected else ""
-    return f"{what}; keeps {parity.smoothed_agreement:.1%} of Keras' smoothed labels{rejected}"
-
-
-def ran_where(classifier: VideoClassifier) -> str:
-    """Return which variant ran where, as proven, for reading."""
-    return f"{classifier.variant.id} ran in {classifier.backend.name} on {classifier.backend.proof}"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _frames_expected(source: Source, options: RunOptions) -> int | None:
