@@ -164,6 +164,8 @@ def test_an_interrupted_search_leaves_nothing(
         (("--max-drop", 2), "--max-drop 2: expected a share from 0 to 1"),
         (("--max-drop", "nan"), "--max-drop nan: expected a share from 0 to 1"),
         (("--search-minutes", 0), "--search-minutes 0: expected a number above 0"),
+        (("--search-minutes", "inf"), "--search-minutes inf: expected a number above 0"),
+        (("--seed", -1), "--seed -1: expected 0 or more"),
         (("--search",), "--search needs frames to calibrate on: add --calib"),
     ],
 )
