@@ -44,7 +44,6 @@ Examples:
 Unless --threads or --workers say otherwise, a camera's frame gets every core, and a file's frames get one
 core each, side by side: the lowest latency, and the highest throughput.
 \b
-\b
 Your hardware                install                      and
   ARM board, PC              edgevid                      nothing: the CPU is the default
   PC with an Intel CPU       "edgevid[openvino]"          --backend openvino
@@ -88,7 +87,9 @@ Without BUNDLE: $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the s
 @click.option("--max-fps", type=float, default=0.0, help="Classify at most N frames a second of the source's time.")
 @click.option("--start", type=float, default=0.0, metavar="S", help="Begin at this second of the file.")
 @click.option("--end", type=float, metavar="S", help="End before this second of the file.")
-@click.option("--realtime", is_flag=True, help="Play the file as a camera would: at its own speed, newest frame first.")
+@click.option(
+    "--realtime", is_flag=True, help="Play the file as a camera would: at its own speed, and the newest frame wins."
+)
 @click.option("--top-k", type=int, default=0, help="Write the N best labels of each frame too.")
 @click.option("--max-frames", type=int, help="Stop after N frames.")
 @click.option("--force", is_flag=True, help="Replace output files that exist.")
