@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import resource
 import tempfile
@@ -25,6 +24,7 @@ from edgevid.errors import MissingExtraError, UsageError
 from edgevid.manifest import ColorOrder, Fit, Resize
 from edgevid.quiet import captured
 from edgevid_convert.gate import check_gate, choice
+from edgevid_convert.numbers import comma_numbers
 from edgevid_convert.options import EDGE_TPU_VARIANT, FORMATS, PRECISIONS, TARGETS, ConvertOptions, default_output
 from edgevid_convert.preprocessing import NORMALIZATIONS, PLAIN
 
@@ -44,19 +44,6 @@ Precisions: {", ".join(PRECISIONS)}
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 LOW_ACCURACY = 0.5  # of a trained classifier on its own classes
 PACKAGES = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "litert_quantizer")
-
-
-def _numbers(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
-    """Return numbers with commas between them."""
-    if text is None:
-        return None
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = (math.nan,)
-    if not all(map(math.isfinite, numbers)):
-        raise click.BadParameter(f"{text!r}: expected a number, or numbers with commas between them", param=parameter)
-    return numbers
 
 
 class ConvertCommand(click.Command):
@@ -107,15 +94,19 @@ class ConvertCommand(click.Command):
     type=click.Choice(TARGETS),
     help="Make the TFLite files suit: operators that tflite-runtime 2.14 loads, or compiled for an Edge TPU.",
 )
-@click.option("--image-size", metavar="H,W", callback=_numbers, help="For a model that leaves its input size open.")
+@click.option(
+    "--image-size", metavar="H,W", callback=comma_numbers, help="For a model that leaves its input size open."
+)
 @click.option(
     "--preprocess",
     metavar="NAME",
     type=click.Choice(list(NORMALIZATIONS)),
     help=f"The normalization of training: {', '.join(PLAIN)}, or keras:APPLICATION.",
 )
-@click.option("--mean", metavar="M|R,G,B", callback=_numbers, help="Subtracted from grey levels 0–255.  [default: 0]")
-@click.option("--std", metavar="S|R,G,B", callback=_numbers, help="Then divided by this.  [default: 1]")
+@click.option(
+    "--mean", metavar="M|R,G,B", callback=comma_numbers, help="Subtracted from grey levels 0–255.  [default: 0]"
+)
+@click.option("--std", metavar="S|R,G,B", callback=comma_numbers, help="Then divided by this.  [default: 1]")
 @click.option("--color", type=click.Choice(["rgb", "bgr"]), help="The order of channels.  [default: rgb]")
 @click.option("--resize", type=click.Choice(get_args(Resize)), default="bilinear", show_default=True)
 @click.option("--fit", type=click.Choice(get_args(Fit)), default="stretch", show_default=True)

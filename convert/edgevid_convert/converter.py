@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -18,16 +15,14 @@ import numpy.typing as npt
 
 from edgevid._version import __version__
 from edgevid.bundle import Bundle, sha256_file
-from edgevid.errors import BundleError, ModelError, UsageError
+from edgevid.errors import UsageError
 from edgevid.manifest import (
     LABELS_FILE,
-    MANIFEST_FILE,
     Calibration,
     ColorOrder,
     InputSpec,
     Manifest,
     OutputSpec,
-    Preprocessing,
     Smoothing,
     SourceModel,
     Variant,
@@ -41,6 +36,7 @@ from edgevid_convert.judging import Judging, keras_accuracy
 from edgevid_convert.loading.model import FrozenModel, load_model
 from edgevid_convert.options import ConvertOptions
 from edgevid_convert.proof import float_preprocessor, input_tensors, keras_answers, takes_batches
+from edgevid_convert.writing import bundle_folder, preprocessing_for, read_labels, write_manifest
 
 if TYPE_CHECKING:
     from edgevid_convert.variants import Progress
@@ -71,16 +67,18 @@ def convert_model(options: ConvertOptions, progress: Progress = lambda what, don
     )
     from edgevid_convert.variants import convert_variants  # TensorFlow comes with it; imported while the child loads
 
-    labels = _labels(options.labels, model.classes)
+    labels = read_labels(options.labels, model.classes)
     input_spec = _input_spec(model, options)
-    preprocessing = _preprocessing(options, model.channels)
+    preprocessing = preprocessing_for(
+        options.normalization, options.preprocess, options.resize, options.fit, model.channels
+    )
     preprocessor = float_preprocessor(input_spec, preprocessing)
     frames = _frames(options, preprocessor, progress)
     progress("looking at the first layers", 0, None)
     layers = FirstLayers(model.graph)
     remarks = check_input(options, layers, model.statistics, input_spec, preprocessing, frames.calibration)
     labelled = _labelled(options, labels, model, preprocessor, progress)
-    with _bundle_folder(options.output, options.force) as folder:
+    with bundle_folder(options.output, options.force) as folder:
         calibration = input_tensors(frames.calibration, preprocessor)
         variants, left_out = convert_variants(model, options, calibration, folder, progress)
         (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
@@ -100,12 +98,12 @@ def convert_model(options: ConvertOptions, progress: Progress = lambda what, don
             left_out=left_out,
             remarks=remarks,
         )
-        _write(manifest, folder)
+        write_manifest(manifest, folder)
         manifest = keras_accuracy(Bundle(folder), model, labelled)
-        _write(manifest, folder)
+        write_manifest(manifest, folder)
         proven = _proven(model, options, frames, calibration, labelled, folder, progress)
         progress("writing the bundle", 0, None)
-        _write(msgspec.structs.replace(manifest, variants=tuple(proven)), folder)
+        write_manifest(msgspec.structs.replace(manifest, variants=tuple(proven)), folder)
     return Bundle(options.output)
 
 
@@ -194,67 +192,6 @@ def _input_spec(model: FrozenModel, options: ConvertOptions) -> InputSpec:
         raise UsageError(f"--color {options.color}: the model takes one channel, grey; leave it out")
     color: ColorOrder = "grey" if model.channels == 1 else options.normalization.color
     return InputSpec(height=model.height, width=model.width, channels=model.channels, color=color)
-
-
-def _preprocessing(options: ConvertOptions, channels: int) -> Preprocessing:
-    chosen = options.normalization
-    named = f"--preprocess {options.preprocess}" if options.preprocess else None
-    for name, values in (("--mean", chosen.mean), ("--std", chosen.std)):
-        if len(values) not in (1, channels):
-            raise UsageError(
-                f"{named or name}: {len(values)} numbers for {channels} channel(s); give one, or one a channel"
-            )
-    return Preprocessing(
-        resize=options.resize,
-        fit=options.fit,
-        mean=chosen.mean if len(chosen.mean) == channels else chosen.mean * channels,
-        std=chosen.std if len(chosen.std) == channels else chosen.std * channels,
-    )
-
-
-def _labels(path: Path | None, classes: int) -> tuple[str, ...]:
-    if path is None:
-        return tuple(f"class {index}" for index in range(classes))
-    try:
-        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines())
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--labels {path}: not UTF-8 text; expected one label a line") from error
-    if len(labels) != classes:
-        raise ModelError(
-            f"--labels {path}: {len(labels)} labels for the model's {classes} classes; expected one a line"
-        )
-    return labels
-
-
-def _write(manifest: Manifest, folder: Path) -> None:
-    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    (folder / MANIFEST_FILE).write_bytes(text + b"\n")
-
-
-@contextmanager
-def _bundle_folder(output: Path, force: bool) -> Iterator[Path]:
-    """Yield a folder that takes the name ``output`` when the block ends well; else nothing of it is left."""
-    try:
-        scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    except OSError as error:
-        raise BundleError(
-            f"{output}: the folder {output.parent.resolve()} cannot be written ({error.strerror}); use --output"
-        ) from error
-    try:
-        folder = scratch / "new"
-        folder.mkdir()
-        yield folder
-        old = scratch / "old"
-        if output.exists() and force:
-            output.rename(old)
-        try:
-            folder.rename(output)
-        except BaseException:
-            if old.exists():
-                old.rename(output)
-            raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _versions() -> dict[str, str]:

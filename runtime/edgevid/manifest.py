@@ -94,12 +94,16 @@ class Smoothing(Record, frozen=True, kw_only=True):
 
 
 class Tensor(Record, frozen=True, kw_only=True):
-    """Shape, dtype and quantization of a variant's input or output: real = scale × (value − zero_point)."""
+    """Shape, dtype and quantization of a variant's input or output: real = scale × (value − zero_point).
+
+    An input has the shape (1, height, width, channels) or, with ``channels_first``, (1, channels, height, width).
+    """
 
     shape: tuple[int, ...]
     dtype: Literal["float32", "int8", "uint8"]
     scale: float = 0.0
     zero_point: int = 0
+    channels_first: bool = False
 
     def __post_init__(self) -> None:
         if self.quantized and not self.scale > 0:
@@ -280,7 +284,8 @@ class Manifest(Record, frozen=True, kw_only=True):
         if len(self.preprocessing.mean) != spec.channels:
             raise UsageError(f"mean and std of {len(self.preprocessing.mean)} channels for {spec.channels}")
         for variant in self.variants:
-            if variant.input.shape != (1, spec.height, spec.width, spec.channels):
+            shape = (1, spec.height, spec.width, spec.channels)
+            if variant.input.shape != ((1, shape[3], *shape[1:3]) if variant.input.channels_first else shape):
                 raise UsageError(f"{variant.id}: input of shape {variant.input.shape} for an image of {spec}")
             if variant.output.shape != (1, self.output.classes):
                 raise UsageError(

@@ -41,13 +41,14 @@ class Preprocessor:
         self._fit = preprocessing.fit
         self._interpolation = INTERPOLATION[preprocessing.resize]
         self._table = encoding_table(input_spec.channels, preprocessing, tensor)
+        self._channels_first = tensor.channels_first
 
     def __call__(self, image: Image, out: npt.NDArray[Any]) -> None:
         """Write the input tensor of ``image`` into ``out``, in place.
 
         Args:
             image: uint8 of shape (height, width, 3), BGR.
-            out: of shape (1, height, width, channels) and the dtype of the variant's input.
+            out: of the shape and the dtype of the variant's input.
         """
         self.encode(self.pixels(image), out)
 
@@ -74,6 +75,9 @@ class Preprocessor:
 
     def encode(self, pixels: Image, out: npt.NDArray[Any]) -> None:
         """Write normalized and, if need be, quantized ``pixels`` into ``out``, in place."""
+        if self._channels_first:
+            out[0] = cv2.LUT(pixels, self._table).reshape(pixels.shape).transpose(2, 0, 1)
+            return
         written = cv2.LUT(pixels, self._table, out[0])
         if not np.shares_memory(written, out):  # OpenCV returns a new array when it cannot use the given one
             out[0] = written.reshape(out[0].shape)

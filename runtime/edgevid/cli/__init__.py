@@ -25,6 +25,7 @@ __all__ = ["main"]
 # command: (module, function, what it does); a module is imported when its command is asked for.
 COMMANDS = {
     "convert": ("edgevid_convert.cli", "convert", "Convert a trained Keras classifier into a bundle."),
+    "pack": ("edgevid_convert.pack_cli", "pack", "Make a bundle of a model that is TFLite or ONNX already."),
     "run": ("edgevid.cli.run", "run", "Classify a video, a folder of images, or a camera."),
     "bench": ("edgevid_bench.cli", "bench", "Measure every backend and variant on this machine."),
     "demo": ("edgevid.cli.demo", "demo", "Convert, run and bench a real model on a real clip."),

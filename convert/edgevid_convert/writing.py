@@ -1,0 +1,91 @@
+"""What a bundle is written with: its folder, its manifest, its labels, and how pixels become numbers."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from edgevid.errors import BundleError, ModelError, UsageError
+from edgevid.manifest import MANIFEST_FILE, Fit, Manifest, Preprocessing, Resize
+from edgevid_convert.preprocessing import Normalization
+
+__all__ = ["bundle_folder", "preprocessing_for", "read_labels", "write_manifest"]
+
+
+def preprocessing_for(
+    chosen: Normalization, name: str | None, resize: Resize, fit: Fit, channels: int
+) -> Preprocessing:
+    """Return the preprocessing for so many channels of the normalization that was chosen, by its name if it has one.
+
+    Raises:
+        UsageError: there are other numbers than channels.
+    """
+    named = f"--preprocess {name}" if name else None
+    for flag, values in (("--mean", chosen.mean), ("--std", chosen.std)):
+        if len(values) not in (1, channels):
+            raise UsageError(
+                f"{named or flag}: {len(values)} numbers for {channels} channel(s); give one, or one a channel"
+            )
+    return Preprocessing(
+        resize=resize,
+        fit=fit,
+        mean=chosen.mean if len(chosen.mean) == channels else chosen.mean * channels,
+        std=chosen.std if len(chosen.std) == channels else chosen.std * channels,
+    )
+
+
+def read_labels(path: Path | None, classes: int) -> tuple[str, ...]:
+    """Return one label a class, from a file with one a line; without a file they are numbered.
+
+    Raises:
+        UsageError: it is no text.
+        ModelError: it has another number of labels.
+    """
+    if path is None:
+        return tuple(f"class {index}" for index in range(classes))
+    try:
+        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines())
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--labels {path}: not UTF-8 text; expected one label a line") from error
+    if len(labels) != classes:
+        raise ModelError(
+            f"--labels {path}: {len(labels)} labels for the model's {classes} classes; expected one a line"
+        )
+    return labels
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write a bundle's manifest into its folder."""
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    (folder / MANIFEST_FILE).write_bytes(text + b"\n")
+
+
+@contextmanager
+def bundle_folder(output: Path, force: bool) -> Iterator[Path]:
+    """Yield a folder that takes the name ``output`` when the block ends well; else nothing of it is left."""
+    try:
+        scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    except OSError as error:
+        raise BundleError(
+            f"{output}: the folder {output.parent.resolve()} cannot be written ({error.strerror}); use --output"
+        ) from error
+    try:
+        folder = scratch / "new"
+        folder.mkdir()
+        yield folder
+        old = scratch / "old"
+        if output.exists() and force:
+            output.rename(old)
+        try:
+            folder.rename(output)
+        except BaseException:
+            if old.exists():
+                old.rename(output)
+            raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
