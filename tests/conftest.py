@@ -22,6 +22,7 @@ from av.video.frame import VideoFrame
 from edgevid.arrays import Image
 from edgevid.bundle import Bundle
 from edgevid.cli import main
+from edgevid.hardware import cpu_features
 
 # BGR; the model below tells them apart.
 COLORS = {"red": (40, 40, 200), "green": (40, 200, 40), "blue": (200, 40, 40), "grey": (128, 128, 128)}
@@ -203,6 +204,7 @@ def _own_cache(
 
 # What a test may need, and whether it is here; without it the test is skipped by this name.
 NEEDS: dict[str, Callable[[], bool]] = {
+    "needs_bf16": lambda: bool(cpu_features() & {"avx512_bf16", "amx_bf16"}),
     "needs_camera": lambda: Path("/dev/video0").exists(),
     "needs_compiler": lambda: shutil.which("cc") is not None,
     "needs_plugin_providers": lambda: all(map(find_spec, ("onnxruntime_ep_openvino", "onnxruntime_ep_webgpu"))),

@@ -181,8 +181,8 @@ def test_several_frames_at_once_get_the_answers_of_each_alone(run: Run, name: st
     results = run(name, batch=3)  # of eight pictures: the last batch is not full
     assert len(results) == len(run(name))
     for variant, result in results.items():
-        if "error" not in result:
-            np.testing.assert_allclose(result["together"], result["probabilities"], atol=1e-5, err_msg=variant)
+        assert "error" not in result, (variant, result)
+        np.testing.assert_allclose(result["together"], result["probabilities"], atol=1e-5, err_msg=variant)
 
 
 @pytest.fixture(scope="session")
@@ -220,10 +220,8 @@ def test_as_many_threads_work_as_were_asked_for(run: Run, wide_bundle: Path, nam
     assert busy == threads
 
 
+@pytest.mark.needs_bf16
 def test_bfloat16_is_a_choice_that_the_proof_names(run: Run) -> None:
-    flags = Path("/proc/cpuinfo").read_text()
-    if "avx512_bf16" not in flags and "amx_bf16" not in flags:
-        pytest.skip("needs_bf16: this CPU computes no bfloat16")
     options = {"engine_options": {"INFERENCE_PRECISION_HINT": "bf16"}}
     assert run("openvino", None, ["onnx-fp32"], options=options)["onnx-fp32"]["proof"]["precision"] == "bfloat16"
 

@@ -128,7 +128,8 @@ def _loading(
             with load_backend(name, bundle, variant, options) as loaded:
                 if loaded.proof.emulated and not emulated:
                     raise BackendError(f"{loaded.proof.hardware} is emulated on the CPU")
-                return Choice(name, device, variant, f"{loaded.proof.hardware or device} takes every operator")
+                takes = "leaves operators to the CPU" if loaded.proof.elsewhere else "takes every operator"
+                return Choice(name, device, variant, f"{loaded.proof.hardware or device} {takes}")
         except MissingExtraError:
             continue
         except EdgevidError as error:
