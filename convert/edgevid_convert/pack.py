@@ -37,7 +37,7 @@ from edgevid_convert.preprocessing import Normalization
 from edgevid_convert.proof import takes_batches, variant_answers
 from edgevid_convert.writing import bundle_folder, preprocessing_for, read_labels, write_manifest
 
-__all__ = ["FORMAT_OF", "PackOptions", "pack_model"]
+__all__ = ["FORMAT_OF", "PackOptions", "describe_choice", "pack_model"]
 
 FORMAT_OF = {".tflite": "tflite", ".onnx": "onnx"}
 ENGINES = {"tflite": "ai-edge-litert", "onnx": "onnxruntime"}
@@ -237,11 +237,11 @@ def _tflite_tensor(path: Path, details: dict[str, Any]) -> Tensor:
 
 def _onnx_facts(path: Path) -> Facts:
     try:
-        from edgevid.backends.onnxruntime import operator_kinds, session_of
+        from edgevid.backends.onnxruntime import open_session, operator_kinds
     except ImportError as error:
         raise MissingExtraError(f"{path}", "onnxruntime", "onnx") from error
     try:
-        session = session_of(path)
+        session = open_session(path, 1)
     except Exception as error:
         raise ModelError(f"{path}: ONNX Runtime cannot load it: {first_line(error)}") from error
     inputs, outputs = session.get_inputs(), session.get_outputs()

@@ -17,7 +17,7 @@ from edgevid.errors import BackendError, UsageError, first_line
 from edgevid.hardware import has_exact_int8
 from edgevid.manifest import Variant
 
-__all__ = ["load", "open_session", "operator_kinds", "session_of", "usable"]
+__all__ = ["load", "open_session", "operator_kinds", "usable"]
 
 LOG_ERRORS_ONLY = 3
 # Spinning threads take the cores that decoding and preprocessing need.
@@ -47,22 +47,13 @@ def open_session(path: Path, threads: int) -> ort.InferenceSession:
     Raises:
         Exception: of one of ONNX Runtime's many kinds; it cannot be loaded.
     """
-    return ort.InferenceSession(str(path), session_options(threads), providers=[CPU])
-
-
-def session_of(path: Path) -> ort.InferenceSession:
-    """Open an ``.onnx`` file on the CPU to look at it: what is recorded then has :func:`operator_kinds`.
-
-    Raises:
-        Exception: of one of ONNX Runtime's many kinds; it cannot be loaded.
-    """
-    options = session_options(1)
+    options = session_options(threads)
     options.add_session_config_entry(*RECORD_PROVIDERS)
     return ort.InferenceSession(str(path), options, providers=[CPU])
 
 
 def operator_kinds(session: Any) -> set[str]:
-    """Return the kinds of operators in a session of :func:`session_of`."""
+    """Return the kinds of operators in a session of :func:`open_session`."""
     return {node.op_type for part in session.get_provider_graph_assignment_info() for node in part.get_nodes()}
 
 
