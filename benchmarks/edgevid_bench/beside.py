@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
-from edgevid.arrays import Image
+from edgevid.arrays import Picture
 from edgevid.backends import Backend, BackendOptions
 from edgevid.bundle import Bundle
 from edgevid.choice import choose_backend
@@ -32,14 +32,14 @@ from edgevid.sources import open_source
 INT8 = ("tflite-int8", "onnx-int8")
 
 
-def compare(engines: tuple[Engine, Engine], images: Sequence[Image], rounds: int) -> list[tuple[float, float]]:
-    """Return the median latency of both, in ms, of each round over the images; one more round warms up."""
+def compare(engines: tuple[Engine, Engine], pictures: Sequence[Picture], rounds: int) -> list[tuple[float, float]]:
+    """Return the median latency of both, in ms, of each round over the pictures; one more round warms up."""
     results = []
     for _ in range(rounds + 1):
         times: tuple[list[float], list[float]] = ([], [])
-        for image in images:
+        for picture in pictures:
             for engine, taken in zip(engines, times, strict=True):
-                engine.prepare(image)
+                engine.prepare(picture)
                 taken.append(_inference_ms(engine.backend))
         results.append((median(times[0]), median(times[1])))
     return results[1:]
@@ -71,16 +71,16 @@ def main() -> None:
     try:
         bundles = [Bundle(path) for path in (arguments.bundle, arguments.other)]
         with open_source(arguments.source) as source:
-            images = [frame.image for frame in islice(source, arguments.turns)]
+            pictures = [frame.picture for frame in islice(source, arguments.turns)]
         for variant_id in listed(arguments.variants):
             one, other = (_engine(bundle, variant_id) for bundle in bundles)
             with closing(one.backend), closing(other.backend):
-                rounds = compare((one, other), images, arguments.rounds)
+                rounds = compare((one, other), pictures, arguments.rounds)
             ratios = [mine / theirs for mine, theirs in rounds]
             mine, theirs = (median(times) for times in zip(*rounds, strict=True))
             sys.stdout.write(
                 f"{variant_id:<20} {mine:.2f} ms, {theirs:.2f} ms; ratio {median(ratios):.3f} "
-                f"(from {min(ratios):.3f} to {max(ratios):.3f}, {len(rounds)} rounds of {len(images)} turns)\n"
+                f"(from {min(ratios):.3f} to {max(ratios):.3f}, {len(rounds)} rounds of {len(pictures)} turns)\n"
             )
     except EdgevidError as error:
         sys.exit(f"edgevid: {error}")

@@ -70,6 +70,7 @@ Without --source: the sample clip 'bikes' of the [sample] extra.
     "--seconds", type=click.FloatRange(0), default=1.0, show_default=True, help="Of inference a row and round."
 )
 @click.option("--max-frames", type=click.IntRange(1), default=500, show_default=True, help="Of the clip, a round.")
+@click.option("--video", is_flag=True, help="Write annotated video in the runs from end to end.")
 @click.option(
     "--max-drop",
     type=click.FloatRange(0, 1),
@@ -93,6 +94,7 @@ def bench(
     rounds: int,
     seconds: float,
     max_frames: int,
+    video: bool,
     max_drop: float,
     output: Path | None,
     force: bool,
@@ -121,6 +123,7 @@ def bench(
         rounds=rounds,
         seconds=seconds,
         max_frames=max_frames,
+        video=video,
         max_drop=max_drop,
     )
     report = measure_with_progress(opened, options, terminal)
@@ -128,7 +131,7 @@ def bench(
     if output:
         write_report(report, output)
         terminal.result(f"wrote {output}")
-    if not (backends or variants or threads) and batch == 1:
+    if not (backends or variants or threads or video) and batch == 1:
         _remember(opened, report, options.devices, terminal)
     _check_gate(report, listed(backends), options.devices, variants_asked=bool(variants))
     return 0 if report.method["complete"] else 128 + signal.SIGINT

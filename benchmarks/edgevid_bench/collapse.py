@@ -80,7 +80,7 @@ def load_moments() -> Moments:
     labels: list[str] = []
     for clip, cuts in SHOTS.items():
         with open_source(f"sample:{clip}") as source:
-            pixels = [preprocessor.pixels(frame.image) for frame in source]
+            pixels = [preprocessor.pixels(frame.picture) for frame in source]
         for moment in _split(cuts):
             for index in moment[EDGE_FRAMES:-EDGE_FRAMES]:
                 images.append(pixels[index])

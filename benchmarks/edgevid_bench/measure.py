@@ -18,7 +18,7 @@ from edgevid.errors import MissingExtraError, UsageError
 from edgevid.manifest import Variant
 from edgevid.sources import open_source
 from edgevid_bench.machine import describe_machine
-from edgevid_bench.options import BenchOptions
+from edgevid_bench.options import ALL_STAGES, BenchOptions
 from edgevid_bench.report import InferMs, Report, Row, recommend
 from edgevid_bench.worker import Measured, Request
 
@@ -26,7 +26,6 @@ __all__ = ["Candidate", "candidates", "default_threads", "run_bench"]
 
 RESAMPLES = 1000
 BLOCK = 20  # neighbouring latencies depend on each other, so they are resampled in blocks of this length
-STAGES_WITHOUT_VIDEO = ("decode", "preprocess", "infer", "smooth")
 TIMEOUT_S = 600
 
 # Called with what is measured, how many measurements are done, and how many there are.
@@ -88,15 +87,15 @@ def run_bench(bundle: Bundle, options: BenchOptions, progress: Progress) -> Repo
     measured: dict[Candidate, list[Measured]] = {row: [] for row in rows if BACKENDS[row.backend].installed}
     done, total = 0, options.rounds * len(measured)
     try:
-        for round_number in range(options.rounds):
+        for _ in range(options.rounds):
             for row in order.sample(list(measured), len(measured)):
                 progress(f"{row.backend} {row.device} {row.variant.id} × {row.threads}", done, total)
-                measured[row].append(_in_own_process(bundle, row, options, stages=round_number == 0))
+                measured[row].append(_in_own_process(bundle, row, options))
                 done += 1
     except KeyboardInterrupt:  # what was measured is worth keeping
         if not done:
             raise
-    finished = tuple(_row(row, measured.get(row), options.batch) for row in rows if measured.get(row, [None]))
+    finished = tuple(_row(row, measured.get(row), options) for row in rows if measured.get(row, [None]))
     return Report(
         machine=machine,
         bundle={"name": bundle.manifest.name, "path": str(bundle.path), "source_sha256": bundle.manifest.source.sha256},
@@ -108,8 +107,8 @@ def run_bench(bundle: Bundle, options: BenchOptions, progress: Progress) -> Repo
             "frames_a_round": options.max_frames,
             "order": f"random within each round, seed {options.seed}",
             "process": "a new one for each row and round",
-            "end_to_end": "decode, preprocess, infer and smooth every frame of the clip; median of the rounds",
-            "roofline": "cores ÷ CPU time a frame of these four stages, each alone on one core",
+            "end_to_end": f"{', '.join(options.stages)} every frame of the clip; median of the rounds",
+            "roofline": "cores ÷ CPU time a frame of these stages, each alone on one core, warm; median of the rounds",
             "agreement": "with the Keras model, on the frames held out at conversion",
         },
         rows=finished,
@@ -125,7 +124,7 @@ def default_threads() -> list[int]:
     return sorted({*few, *many, cores})
 
 
-def _in_own_process(bundle: Bundle, row: Candidate, options: BenchOptions, stages: bool) -> Measured:
+def _in_own_process(bundle: Bundle, row: Candidate, options: BenchOptions) -> Measured:
     request = Request(
         bundle=str(bundle.path),
         backend=row.backend,
@@ -136,7 +135,7 @@ def _in_own_process(bundle: Bundle, row: Candidate, options: BenchOptions, stage
         source=options.source,
         seconds=options.seconds,
         max_frames=options.max_frames,
-        stages=stages,
+        video=options.video,
     )
     try:
         ended = run_module("edgevid_bench.worker", stdin=msgspec.json.encode(request), timeout_s=TIMEOUT_S)
@@ -148,7 +147,7 @@ def _in_own_process(bundle: Bundle, row: Candidate, options: BenchOptions, stage
         return Measured(error=how_it_ended(ended))
 
 
-def _row(row: Candidate, rounds: Sequence[Measured] | None, batch: int) -> Row:
+def _row(row: Candidate, rounds: Sequence[Measured] | None, options: BenchOptions) -> Row:
     """Return what the rounds of one row amount to."""
     parity = row.variant.parity
     if not BACKENDS[row.backend].automatic or (parity and parity.data == "noise"):
@@ -158,7 +157,7 @@ def _row(row: Candidate, rounds: Sequence[Measured] | None, batch: int) -> Row:
         device=row.device,
         variant=row.variant.id,
         threads=row.threads,
-        batch=batch,
+        batch=options.batch,
         status="failed",
         file_bytes=row.variant.bytes,
         top1_agreement=parity.top1_agreement if parity else None,
@@ -174,10 +173,10 @@ def _row(row: Candidate, rounds: Sequence[Measured] | None, batch: int) -> Row:
     latencies = [np.array(measured.infer_ms) for measured in rounds]
     together = np.concatenate(latencies)
     p50, p90, p99 = (float(value) for value in np.percentile(together, (50, 90, 99)))
-    stages = next(measured.stage_cpu_ms for measured in rounds if measured.stage_cpu_ms)
+    stages = {stage: median(measured.stage_cpu_ms[stage] for measured in rounds) for stage in ALL_STAGES}
     end_to_end_fps = median(measured.end_to_end_fps for measured in rounds)
     # Off the CPU, the CPU time of an inference says nothing.
-    cpu_ms = sum(stages[stage] for stage in STAGES_WITHOUT_VIDEO) if rounds[0].device == "cpu" else 0.0
+    cpu_ms = sum(stages[stage] for stage in options.stages) if rounds[0].device == "cpu" else 0.0
     roofline = available_cores() * 1e3 / cpu_ms if cpu_ms else None
     return msgspec.structs.replace(
         bare,
@@ -193,7 +192,7 @@ def _row(row: Candidate, rounds: Sequence[Measured] | None, batch: int) -> Row:
         load_ms=median(measured.load_ms for measured in rounds),
         first_inference_ms=median(measured.first_inference_ms for measured in rounds),
         infer_ms=InferMs(p50, p90, p99, median_interval(latencies)),
-        infer_fps=batch * 1e3 / p50,
+        infer_fps=options.batch * 1e3 / p50,
         end_to_end_fps=end_to_end_fps,
         stage_cpu_ms=stages,
         roofline_fps=roofline,

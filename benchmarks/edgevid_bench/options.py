@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BenchOptions"]
+__all__ = ["ALL_STAGES", "BenchOptions"]
+
+STAGES = ("decode", "preprocess", "infer", "smooth")
+VIDEO_STAGES = ("draw", "encode")
+ALL_STAGES = STAGES + VIDEO_STAGES
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class BenchOptions:
         rounds: how often each row is measured, in a new process each time.
         seconds: how long bare inference is timed, a row and round.
         max_frames: how many frames of the clip a round runs through.
+        video: whether runs from end to end write annotated video.
         max_drop: how much smoothed agreement the recommendation may lose.
         seed: of the order of the rows within a round.
     """
@@ -34,5 +39,11 @@ class BenchOptions:
     rounds: int = 3
     seconds: float = 1.0
     max_frames: int = 500
+    video: bool = False
     max_drop: float = 0.02
     seed: int = 0
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages of a run from end to end."""
+        return ALL_STAGES if self.video else STAGES

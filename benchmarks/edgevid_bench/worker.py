@@ -18,20 +18,20 @@ from typing import Any
 import msgspec
 
 from edgevid.classifier import VideoClassifier
-from edgevid.draw import annotate
 from edgevid.engine import share_cores
 from edgevid.errors import EdgevidError
 from edgevid.pipeline import run_pipeline
 from edgevid.sinks import open_video
+from edgevid.sinks.background import BackgroundSink
 from edgevid.sources import Frame, open_source
 from edgevid.sources.feed import Feed
 from edgevid_bench.machine import peak_rss_mb
+from edgevid_bench.stages import stage_cpu_ms
 
 __all__ = ["Measured", "Request"]
 
 WARM_UP = 10
 MOST_FRAMES = 64  # kept in memory for the bare inference
-STAGE_FRAMES = 40
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +46,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     seconds: float
     max_frames: int
-    stages: bool
+    video: bool
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,8 +75,8 @@ def measure(request: Request) -> Measured:
     started = time.perf_counter()
     with _classifier(request, threads, workers) as classifier:
         load_ms = 1e3 * (time.perf_counter() - started)
-        first_frame = _frames(request, 1)[0].image
-        first_ms = 1e3 * _seconds(lambda: classifier.classify(first_frame))
+        first_frame = _frames(request, 1)[0]
+        first_ms = 1e3 * _seconds(lambda: classifier.engine(first_frame.picture))
         _whole_clip(request, classifier, min(WARM_UP, request.max_frames))
         end_to_end_fps = _whole_clip(request, classifier, request.max_frames)
         peak = peak_rss_mb()  # before the frames that only this program holds
@@ -95,7 +95,7 @@ def measure(request: Request) -> Measured:
             infer_ms=_infer_ms(classifier, frames, request.seconds),
             end_to_end_fps=end_to_end_fps,
             peak_rss_mb=peak,
-            stage_cpu_ms=_stage_cpu_ms(request, frames) if request.stages else {},
+            stage_cpu_ms=_stages(request, frames),
         )
 
 
@@ -112,8 +112,16 @@ def _classifier(request: Request, threads: int, workers: int) -> VideoClassifier
 
 
 def _whole_clip(request: Request, classifier: VideoClassifier, max_frames: int) -> float:
-    """Return frames per second of a run over the clip, decoding included."""
-    return run_pipeline(Feed(open_source(request.source)), classifier, max_frames=max_frames).fps
+    """Return frames per second of a run over the clip, decoding included, and encoding if it is asked for."""
+    source = open_source(request.source)
+    with TemporaryDirectory() as folder:
+        sinks = [BackgroundSink(open_video(Path(folder) / "annotated.mp4", source))] if request.video else []
+        return run_pipeline(Feed(source), classifier, sinks, max_frames=max_frames).fps
+
+
+def _stages(request: Request, frames: Sequence[Frame]) -> dict[str, float]:
+    with _classifier(request, threads=1, workers=1) as classifier:
+        return stage_cpu_ms(classifier, request.source, frames)
 
 
 def _frames(request: Request, count: int) -> list[Frame]:
@@ -128,43 +136,9 @@ def _infer_ms(classifier: VideoClassifier, frames: Sequence[Frame], seconds: flo
     end = time.perf_counter() + seconds
     while len(times) < len(frames) + WARM_UP or time.perf_counter() < end:
         first = len(times) * engine.backend.batch
-        engine.prepare(*(frames[(first + index) % len(frames)].image for index in range(engine.backend.batch)))
+        engine.prepare(*(frames[(first + index) % len(frames)].picture for index in range(engine.backend.batch)))
         times.append(1e3 * _seconds(engine.backend.infer))
     return times[WARM_UP:]
-
-
-def _stage_cpu_ms(request: Request, frames: Sequence[Frame]) -> dict[str, float]:
-    """Return the CPU time a frame of each stage alone, the engine with one thread."""
-    with _classifier(request, 1, 1) as classifier, TemporaryDirectory() as folder:
-        engine = classifier.engine
-        predictions = [classifier.classify(frame.image) for frame in frames]
-        probabilities = engine(frames[0].image).copy()
-        smoother = classifier.smoother
-        source = open_source(request.source)
-        sink = open_video(Path(folder) / "stage.mp4", source)
-
-        def every(stage: Callable[[int], Any]) -> float:
-            return _cpu_ms(lambda: [stage(index % len(frames)) for index in range(STAGE_FRAMES)]) / STAGE_FRAMES
-
-        canvas = frames[0].image.copy()
-        draw = every(lambda index: annotate(frames[index].image, predictions[index], canvas))
-        stages = {
-            "decode": _cpu_ms(lambda: _frames(request, len(frames))) / len(frames),
-            "preprocess": every(lambda index: engine.prepare(frames[index].image)),
-            "infer": every(lambda _: engine.backend.infer()) / engine.backend.batch,
-            "smooth": every(lambda index: smoother.update(probabilities, index, 0.0)),
-            "draw": draw,
-            "encode": max(0.0, every(lambda index: sink.write(frames[index], predictions[index])) - draw),
-        }
-        sink.close()
-        source.close()
-        return stages
-
-
-def _cpu_ms(work: Callable[[], Any]) -> float:
-    start = time.process_time()
-    work()
-    return 1e3 * (time.process_time() - start)
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -132,7 +132,7 @@ def _sampled(
         stride = max(1, -(-(source.frame_count or most) // most))
         for frame in source:
             if frame.index % stride == 0:
-                pixels.append(preprocessor.pixels(frame.image))
+                pixels.append(preprocessor.pixels(frame.picture))
             if len(pixels) >= 2 * most:  # longer than it said: thinned out, so that memory stays bounded
                 pixels, stride = pixels[::2], 2 * stride
             on_frame(name, frame.index + 1, source.frame_count)

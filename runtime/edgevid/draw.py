@@ -5,10 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from edgevid.arrays import Image
+from edgevid.arrays import Image, Plane
 from edgevid.smoothing import Prediction
 
-__all__ = ["annotate"]
+__all__ = ["annotate", "annotate_planes"]
 
 # OpenCV 5's built-in variable font, with Latin, Greek, Cyrillic and the common CJK characters. OpenCV 4, which is what
 # goes with tflite-runtime, has strokes for ASCII only.
@@ -18,6 +18,8 @@ MIN_TEXT_PX = 13
 TEXT_SHARE = 1 / 18  # of the frame's height
 WEIGHT = 600
 WHITE = (255, 255, 255)
+LUMA_WHITE = (235, 235, 235)  # in video; 255 there is whiter than white
+CHROMA_ZERO = 128
 BAR_TRANSPARENCY = 0.35  # how much of the picture shows through the bar
 
 
@@ -31,25 +33,58 @@ def annotate(image: Image, prediction: Prediction, out: Image | None = None) -> 
     """
     annotated = np.empty_like(image) if out is None else out
     np.copyto(annotated, image)
-    height, width = image.shape[:2]
-    size = max(MIN_TEXT_PX, round(height * TEXT_SHARE))
-    score = f"{prediction.score:.0%}"
-    padding = max(3, size // 3)
-    score_width = _text_width(score, size)
-    label = _shortened(prediction.label, size, width - score_width - 3 * padding)
-    bar = annotated[max(0, height - size - 2 * padding) :]
+    bar = annotated[-_bar_height(len(image)) :]
     cv2.convertScaleAbs(bar, bar, alpha=BAR_TRANSPARENCY)
-    baseline = height - padding - size // 6
-    _write(annotated, label, (padding, baseline), size)
-    _write(annotated, score, (width - score_width - padding, baseline), size)
+    _write(bar, prediction, len(image), WHITE)
     return annotated
 
 
-def _write(image: Image, text: str, origin: tuple[int, int], size: int) -> None:
-    if FONT is None:
-        cv2.putText(image, text, origin, STROKES, _scale(size), WHITE, 1, cv2.LINE_AA)
-    else:
-        cv2.putText(image, text, origin, WHITE, FONT, size, WEIGHT)
+def annotate_planes(y: Plane, u: Plane, v: Plane, prediction: Prediction) -> None:
+    """Draw the smoothed label and its score along the bottom of a YUV 4:2:0 picture, in place.
+
+    The bar has no colour, so that white is white on it.
+
+    Args:
+        y: luma, uint8 of shape (height, width).
+        u: blue-difference chroma, of half its height and width.
+        v: red-difference chroma, likewise.
+        prediction: what to write.
+    """
+    height = _bar_height(len(y))
+    bar = y[-height:]
+    cv2.convertScaleAbs(bar, bar, alpha=BAR_TRANSPARENCY)
+    for chroma in (u, v):
+        chroma[-(height // 2) :] = CHROMA_ZERO
+    _write(bar, prediction, len(y), LUMA_WHITE)
+
+
+def _bar_height(height: int) -> int:
+    """Return the bar's height in a frame of that height: even, as chroma has half the rows."""
+    size = _text_size(height)
+    return min(height, (size + 2 * _padding(size) + 1) // 2 * 2)
+
+
+def _text_size(height: int) -> int:
+    return max(MIN_TEXT_PX, round(height * TEXT_SHARE))
+
+
+def _padding(size: int) -> int:
+    return max(3, size // 3)
+
+
+def _write(bar: Image | Plane, prediction: Prediction, frame_height: int, color: tuple[int, int, int]) -> None:
+    """Write the label on the left of a bar, and the score on its right."""
+    size = _text_size(frame_height)
+    padding, width = _padding(size), bar.shape[1]
+    score = f"{prediction.score:.0%}"
+    score_width = _text_width(score, size)
+    label = _shortened(prediction.label, size, width - score_width - 3 * padding)
+    baseline = len(bar) - padding - size // 6
+    for text, left in ((label, padding), (score, width - score_width - padding)):
+        if FONT is None:
+            cv2.putText(bar, text, (left, baseline), STROKES, _scale(size), color, 1, cv2.LINE_AA)
+        else:
+            cv2.putText(bar, text, (left, baseline), color, FONT, size, WEIGHT)
 
 
 def _text_width(text: str, size: int) -> int:

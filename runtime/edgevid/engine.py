@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from edgevid.arrays import Image, Probabilities
+from edgevid.arrays import Picture, Probabilities
 from edgevid.backends import BackendOptions, available_cores, load_backend
 from edgevid.bundle import Bundle
 from edgevid.errors import EdgevidError, UsageError
@@ -39,21 +39,21 @@ class Engine:
         self._preprocess = Preprocessor(manifest.input, manifest.preprocessing, variant.input)
         self._postprocess = Postprocessor(manifest.output, variant.output)
 
-    def __call__(self, image: Image) -> Probabilities:
-        """Return the class probabilities, float32 (classes,), of a BGR uint8 image (height, width, 3)."""
-        return self.batch([image])[0]
+    def __call__(self, picture: Picture) -> Probabilities:
+        """Return the class probabilities, float32 (classes,), of a BGR uint8 image (height, width, 3), or of planes."""
+        return self.batch([picture])[0]
 
-    def batch(self, images: Sequence[Image]) -> list[Probabilities]:
-        """Return the class probabilities of each of several images, no more than the backend takes at once."""
-        self.prepare(*images)
+    def batch(self, pictures: Sequence[Picture]) -> list[Probabilities]:
+        """Return the class probabilities of each of several pictures, no more than the backend takes at once."""
+        self.prepare(*pictures)
         rows = self.backend.infer()
-        return [self._postprocess(row) for row in rows[: len(images)]]
+        return [self._postprocess(row) for row in rows[: len(pictures)]]
 
-    def prepare(self, *images: Image) -> None:
-        """Write the input tensor of BGR uint8 images (height, width, 3), one after the other."""
+    def prepare(self, *pictures: Picture) -> None:
+        """Write the input tensor of pictures, one after the other."""
         tensor = self.backend.input
-        for index, image in enumerate(images):
-            self._preprocess(image, tensor[index : index + 1])
+        for index, picture in enumerate(pictures):
+            self._preprocess(picture, tensor[index : index + 1])
 
 
 class EnginePool:
@@ -88,7 +88,7 @@ class EnginePool:
         batches = _batches(_until_failure(frames, failures), size)
         if len(self.engines) == 1:
             for batch in batches:
-                yield from zip(batch, self.engines[0].batch([frame.image for frame in batch]), strict=True)
+                yield from zip(batch, self.engines[0].batch([frame.picture for frame in batch]), strict=True)
         else:
             yield from self._side_by_side(batches)
         if failures:
@@ -102,7 +102,7 @@ class EnginePool:
         def classify(batch: list[Frame]) -> list[Probabilities]:
             engine = idle.get()
             try:
-                return engine.batch([frame.image for frame in batch])
+                return engine.batch([frame.picture for frame in batch])
             finally:
                 idle.put(engine)
 

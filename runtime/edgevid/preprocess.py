@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgevid.arrays import Image
+from edgevid.arrays import Image, Picture, Planes
+from edgevid.colors import from_yuv
 from edgevid.errors import UsageError
+from edgevid.fitting import fitting
 from edgevid.manifest import InputSpec, Preprocessing, Tensor
 
 __all__ = ["Preprocessor"]
@@ -27,8 +30,10 @@ COLOR_CONVERSION = {"rgb": cv2.COLOR_BGR2RGB, "grey": cv2.COLOR_BGR2GRAY}
 class Preprocessor:
     """Turns frames into the input tensor of one variant.
 
-    The steps are :meth:`pixels` (geometry and colour, still uint8) and :meth:`encode` (numbers). Normalization
-    and, for an integer input, quantization are folded into one table of 256 entries a channel.
+    The steps are geometry and colour, still uint8, and then numbers: normalization and, for an integer input,
+    quantization are folded into one table of 256 entries a channel. Of video, the planes are resized, and only what
+    is left of them is converted to the model's colour order. Everything is written into memory that is kept from
+    frame to frame, so a preprocessor is used by one thread at a time.
 
     Args:
         input_spec: height, width, channels and colour order of the model.
@@ -38,79 +43,90 @@ class Preprocessor:
 
     def __init__(self, input_spec: InputSpec, preprocessing: Preprocessing, tensor: Tensor) -> None:
         self._input = input_spec
+        self._size = input_spec.height, input_spec.width
         self._fit = preprocessing.fit
         self._interpolation = INTERPOLATION[preprocessing.resize]
         self._table = encoding_table(input_spec.channels, preprocessing, tensor)
         self._channels_first = tensor.channels_first
+        self._pixels = np.zeros((*self._size, input_spec.channels), np.uint8)
+        self._encoded = np.zeros(self._pixels.shape, tensor.dtype)
+        self._shape = 0, 0
+        self._from_yuv = cache(from_yuv)
 
-    def __call__(self, image: Image, out: npt.NDArray[Any]) -> None:
-        """Write the input tensor of ``image`` into ``out``, in place.
+    def __call__(self, picture: Picture, out: npt.NDArray[Any]) -> None:
+        """Write the input tensor of ``picture`` into ``out``, in place.
 
         Args:
-            image: uint8 of shape (height, width, 3), BGR.
+            picture: uint8 of shape (height, width, 3), BGR; or its planes, where it comes from a video.
             out: of the shape and the dtype of the variant's input.
         """
-        self.encode(self.pixels(image), out)
+        self._fill(picture)
+        self.encode(self._pixels, out)
 
-    def pixels(self, image: Image) -> Image:
-        """Return ``image`` in the model's size and colour order: uint8 of shape (height, width, channels).
+    def pixels(self, picture: Picture) -> Image:
+        """Return ``picture`` in the model's size and colour order: uint8 of shape (height, width, channels).
 
         Args:
-            image: uint8 of shape (height, width, 3), BGR.
+            picture: uint8 of shape (height, width, 3), BGR; or its planes, where it comes from a video.
 
         Raises:
-            UsageError: ``image`` has another shape or dtype.
+            UsageError: ``picture`` has another shape or dtype.
         """
-        # It may be None, or a path, whatever its type says.
-        shape: tuple[int, ...] = getattr(image, "shape", ())
-        dtype = getattr(image, "dtype", None)
-        if len(shape) != 3 or shape[2] != 3 or dtype != np.uint8 or 0 in shape:
-            what = type(image).__name__ if dtype is None else f"array of shape {shape} and dtype {dtype}"
-            raise UsageError(f"frame: {what}; expected BGR uint8 of shape (height, width, 3)")
-        fitted = self._fitted(image)
-        if self._input.color == "bgr":
-            return fitted
-        converted = cv2.cvtColor(fitted, COLOR_CONVERSION[self._input.color])
-        return _uint8(converted).reshape(self._input.height, self._input.width, self._input.channels)
+        self._fill(picture)
+        return self._pixels.copy()
 
     def encode(self, pixels: Image, out: npt.NDArray[Any]) -> None:
         """Write normalized and, if need be, quantized ``pixels`` into ``out``, in place."""
         if self._channels_first:
-            out[0] = cv2.LUT(pixels, self._table).reshape(pixels.shape).transpose(2, 0, 1)
+            encoded = cv2.LUT(pixels, self._table, self._encoded)
+            for channel, plane in enumerate(out[0]):
+                _into(plane, cv2.extractChannel(encoded, channel, plane))
+        else:
+            _into(out[0], cv2.LUT(pixels, self._table, out[0]))
+
+    def _fill(self, picture: Picture) -> None:
+        """Write ``picture`` in the model's size and colour order."""
+        if isinstance(picture, Planes):
+            self._prepare(picture.shape)
+            self._fill_from_planes(picture)
+        else:
+            self._prepare(_checked_shape(picture))
+            self._fill_from_image(picture)
+
+    def _prepare(self, shape: tuple[int, int]) -> None:
+        """Allocate what frames of one height and width need; those that follow mostly have the same."""
+        if shape == self._shape:
             return
-        written = cv2.LUT(pixels, self._table, out[0])
-        if not np.shares_memory(written, out):  # OpenCV returns a new array when it cannot use the given one
-            out[0] = written.reshape(out[0].shape)
+        self._shape = shape
+        self._fitting = fitting(self._fit, shape, self._size)
+        self._planes = [np.empty(self._fitting.size, np.uint8) for _ in range(3)]
+        self._merged = np.empty((*self._fitting.size, 3), np.uint8)
+        self._pixels.fill(0)  # the bars of a letterbox
+        target = self._pixels[self._fitting.target]
+        self._target = target[:, :, 0] if target.shape[2] == 1 else target  # as OpenCV wants it
 
-    def _fitted(self, image: Image) -> Image:
-        height, width = self._input.height, self._input.width
-        if self._fit == "crop":
-            image = _cropped(image, height, width)
-        elif self._fit == "letterbox":
-            return self._letterboxed(image)
-        return self._resized(image, width, height)
+    def _fill_from_image(self, image: Image) -> None:
+        resized = self._resized(image, self._merged)
+        if self._input.color == "bgr":
+            np.copyto(self._target, resized)
+        else:
+            _into(self._target, cv2.cvtColor(resized, COLOR_CONVERSION[self._input.color], self._target))
 
-    def _letterboxed(self, image: Image) -> Image:
-        """Return the whole ``image`` between black bars.
+    def _fill_from_planes(self, planes: Planes) -> None:
+        pairs = zip((planes.y, planes.u, planes.v), self._planes, strict=True)
+        merged = cv2.merge([self._resized(plane, out) for plane, out in pairs], self._merged)
+        matrix = self._from_yuv(planes.matrix, planes.full_range, self._input.color)
+        _into(self._target, cv2.transform(merged, matrix, self._target))
 
-        To the pixel what ``tf.image.resize_with_pad`` does, and Keras' image loading for ``pad_to_aspect_ratio``;
-        Keras' Resizing layer adds its bars before it resizes, and differs where a bar begins.
-        """
-        height, width = self._input.height, self._input.width
-        # In float32, as TensorFlow does it: rounding decides about a row of pixels, and so it did in training.
-        own_height, own_width = np.float32(image.shape[0]), np.float32(image.shape[1])
-        ratio = max(own_width / np.float32(width), own_height / np.float32(height))
-        inner_height, inner_width = own_height / ratio, own_width / ratio
-        top, left = max(0, int((height - inner_height) / 2)), max(0, int((width - inner_width) / 2))
-        inner = self._resized(image, max(1, int(inner_width)), max(1, int(inner_height)))
-        canvas = np.zeros((height, width, 3), np.uint8)
-        canvas[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
-        return canvas
-
-    def _resized(self, image: Image, width: int, height: int) -> Image:
-        if image.shape[:2] == (height, width):
-            return image
-        return _uint8(cv2.resize(image, (width, height), interpolation=self._interpolation))
+    def _resized(self, plane: Image, out: Image) -> Image:
+        """Return the wanted part of a picture, or of one of its planes, resized into ``out`` if it has to be."""
+        rows, columns = self._fitting.source
+        height, width = self._shape
+        part = plane[_scaled(rows, plane.shape[0], height), _scaled(columns, plane.shape[1], width)]
+        if part.shape[:2] != out.shape[:2]:
+            _into(out, cv2.resize(part, (out.shape[1], out.shape[0]), out, interpolation=self._interpolation))
+            return out
+        return part
 
 
 def encoding_table(channels: int, preprocessing: Preprocessing, tensor: Tensor) -> npt.NDArray[Any]:
@@ -129,19 +145,27 @@ def encoding_table(channels: int, preprocessing: Preprocessing, tensor: Tensor) 
     return np.ascontiguousarray(table[None])
 
 
-def _cropped(image: Image, height: int, width: int) -> Image:
-    """Return the largest centred part of ``image`` with the aspect of ``height`` and ``width``.
+def _checked_shape(image: Image) -> tuple[int, int]:
+    """Return height and width of an image, whatever was given for one.
 
-    To the pixel what Keras does for ``crop_to_aspect_ratio``, and in ``smart_resize``.
+    Raises:
+        UsageError: it is none.
     """
-    own_height, own_width = image.shape[:2]
-    crop_height = max(1, min(own_height, own_width * height // width))
-    crop_width = max(1, min(own_width, own_height * width // height))
-    top, left = (own_height - crop_height) // 2, (own_width - crop_width) // 2
-    return image[top : top + crop_height, left : left + crop_width]
+    # It may be None, or a path, whatever its type says.
+    shape: tuple[int, ...] = getattr(image, "shape", ())
+    dtype = getattr(image, "dtype", None)
+    if len(shape) != 3 or shape[2] != 3 or dtype != np.uint8 or 0 in shape:
+        what = type(image).__name__ if dtype is None else f"array of shape {shape} and dtype {dtype}"
+        raise UsageError(f"frame: {what}; expected BGR uint8 of shape (height, width, 3)")
+    return shape[0], shape[1]
 
 
-def _uint8(array: npt.NDArray[Any]) -> Image:
-    """Tell the type checker what OpenCV's stubs do not: uint8 in, uint8 out."""
-    assert array.dtype == np.uint8
-    return array
+def _scaled(part: slice, own: int, whole: int) -> slice:
+    """Return a part of an axis in the steps of a plane that may have fewer of them."""
+    return part if own == whole else slice(part.start * own // whole, -(-part.stop * own // whole))
+
+
+def _into(out: npt.NDArray[Any], written: npt.NDArray[Any]) -> None:
+    """Copy what OpenCV has written into ``out``, unless it is there already: it allocates where it cannot use it."""
+    if not np.may_share_memory(written, out):
+        np.copyto(out, written.reshape(out.shape))

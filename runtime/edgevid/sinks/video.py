@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import av
-import cv2
-import numpy as np
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from edgevid.arrays import Image
-from edgevid.draw import annotate
+from edgevid.draw import annotate_planes
 from edgevid.errors import SinkError
 from edgevid.sinks.base import Sink, check_output
+from edgevid.sinks.canvas import CANVAS_FORMAT, Canvas
 from edgevid.smoothing import Prediction
 from edgevid.sources.base import Frame
 
@@ -54,45 +52,44 @@ class VideoSink(Sink):
         self._path = path
         self._rate = rate
         self._time_base = max(time_base, FINEST_TIME_BASE)
-        self._output: tuple[OutputContainer, VideoStream] | None = None
+        self._output: tuple[OutputContainer, VideoStream, Canvas] | None = None
         self._last_pts = -1
-        self._canvas: Image | None = None
         self._failed = False
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Draw the label and encode the frame."""
         if self._output is None:
-            self._output = self._guard(lambda: self._opened(frame.image))
-        stream = self._output[1]
-        image = _fitted(frame.image, stream.width, stream.height)
-        self._canvas = annotate(image, prediction, self._canvas)
-        picture = VideoFrame.from_ndarray(self._canvas, format="bgr24")
+            canvas = Canvas(frame.picture)
+            self._output = self._guard(lambda: (*self._opened(canvas), canvas))
+        container, stream, canvas = self._output
+        picture = canvas.paint(frame.picture)
+        annotate_planes(*canvas.planes, prediction)
         # Two frames with one timestamp, or a step back, would make the file invalid.
         self._last_pts = max(round(frame.time / self._time_base), self._last_pts + 1)
         picture.pts = self._last_pts
         picture.time_base = self._time_base
-        self._mux(*self._output, picture)
+        self._mux(container, stream, picture)
 
     def close(self) -> None:
         """Encode what is pending and complete the file."""
         output, self._output = self._output, None
         if output is None:
             return
-        container, stream = output
+        container, stream, _ = output
         try:
             if not self._failed:  # FFmpeg crashes when written to after a failure
                 self._mux(container, stream, None)
         finally:
             self._guard(container.close)
 
-    def _opened(self, image: Image) -> tuple[OutputContainer, VideoStream]:
+    def _opened(self, canvas: Canvas) -> tuple[OutputContainer, VideoStream]:
         options = CONTAINER_OPTIONS.get(self._path.suffix.lower(), {})
         container = av.open(str(self._path), "w", options=options)
-        height, width = image.shape[:2]
         one_second = str(max(1, round(self._rate)))
         stream = container.add_stream("libx264", rate=self._rate, options={**ENCODER_OPTIONS, "g": one_second})
-        stream.width, stream.height = width + width % 2, height + height % 2  # yuv420p has no odd sizes
-        stream.pix_fmt = "yuv420p"
+        stream.height, stream.width = canvas.shape
+        stream.pix_fmt = CANVAS_FORMAT
+        stream.codec_context.colorspace, stream.codec_context.color_range = canvas.colors
         stream.codec_context.time_base = self._time_base
         return container, stream
 
@@ -107,19 +104,3 @@ class VideoSink(Sink):
             raise SinkError(
                 f"{self._path}: video cannot be written ({error.strerror}); choose another place"
             ) from error
-
-
-def _fitted(image: Image, width: int, height: int) -> Image:
-    """Return ``image`` in exactly this size: padded by a line at most, else scaled to fit inside."""
-    if image.shape[:2] == (height, width):
-        return image
-    scale = min(width / image.shape[1], height / image.shape[0])
-    if image.shape[1] not in (width, width - 1) or image.shape[0] not in (height, height - 1):
-        image = cv2.resize(
-            image,
-            (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))),
-            interpolation=cv2.INTER_AREA,
-        ).astype(np.uint8, copy=False)
-    bottom, right = height - image.shape[0], width - image.shape[1]
-    border = cv2.BORDER_REPLICATE if max(bottom, right) <= 1 else cv2.BORDER_CONSTANT
-    return cv2.copyMakeBorder(image, 0, bottom, 0, right, border).astype(np.uint8, copy=False)

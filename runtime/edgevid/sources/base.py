@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from edgevid.arrays import Image
+from edgevid.arrays import Image, Picture, Planes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,14 +25,19 @@ class Frame:
     Attributes:
         index: its number in the source, from 0.
         time: the source's own timestamp, in seconds.
-        image: uint8 of shape (height, width, 3), BGR.
+        picture: uint8 of shape (height, width, 3), BGR; or the planes of a video, not converted yet.
         arrived: when it was there, in seconds of the monotonic clock.
     """
 
     index: int
     time: float
-    image: Image
+    picture: Picture
     arrived: float = field(default_factory=monotonic)
+
+    @property
+    def image(self) -> Image:
+        """The picture as BGR, uint8 of shape (height, width, 3); of a video, converted each time it is asked for."""
+        return self.picture.to_bgr() if isinstance(self.picture, Planes) else self.picture
 
 
 class Source(ABC):

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 
-from edgevid.arrays import Image
 from edgevid.errors import SourceError
 from edgevid.sources.base import Frame, Source
+from edgevid.sources.picture import upright_picture
 
 EXPECTED = "a video file such as MP4, MKV or AVI"
 DEFAULT_RATE = Fraction(25)
@@ -38,7 +36,6 @@ class VideoSource(Source):
         self.name = str(path)
         self.files = [Path(path)]
         self._container = _open(Path(path))
-        self._converter = VideoReformatter()
         self._sought, self._first = False, 0
         if not self._container.streams.video:
             self._container.close()
@@ -60,7 +57,7 @@ class VideoSource(Source):
                 self._first = round((picture.time or 0.0) * self.rate)
             index = self._first + delivered + self.broken
             time = picture.time
-            yield Frame(index, float(index / self.rate) if time is None else time, self._upright(picture))
+            yield Frame(index, float(index / self.rate) if time is None else time, upright_picture(picture))
             delivered += 1
         if not delivered:
             raise SourceError(f"{self.name}: no frame of it can be decoded; is the file complete?")
@@ -102,16 +99,6 @@ class VideoSource(Source):
             if packet is None:
                 return
             yield packet
-
-    def _upright(self, picture: VideoFrame) -> Image:
-        image = self._bgr(picture)
-        quarter_turns = round(picture.rotation / 90) % 4  # counter-clockwise: how a phone was held
-        return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
-
-    def _bgr(self, picture: VideoFrame) -> Image:
-        # One converter for all frames, on this thread: by itself FFmpeg starts threads for every picture.
-        image = self._converter.reformat(picture, format="bgr24", threads=1).to_ndarray()
-        return image.astype(np.uint8, copy=False)
 
     def _estimated_frames(self) -> int | None:
         duration = self._container.duration
