@@ -46,8 +46,8 @@ def answered(request: dict[str, Any], variant: str, pictures: Any) -> dict[str, 
     together = None
     if (batch := request.get("batch", 0)) > 1:
         engine_of_many = Engine(bundle, bundle.variant(variant), request["backend"], replace(options, batch=batch))
-        groups = [pictures[start : start + batch] for start in range(0, len(pictures), batch)]
-        together = [row for group in groups for row in engine_of_many.batch(group)]
+        together = engine_of_many.rows(len(pictures))
+        engine_of_many.classify(pictures, together)
         engine_of_many.backend.close()
     before = cpu_ns()
     for _ in range(request.get("inferences", 0)):
@@ -57,7 +57,7 @@ def answered(request: dict[str, Any], variant: str, pictures: Any) -> dict[str, 
     backend.close()
     return {
         "probabilities": np.stack(first).tolist(),
-        "together": None if together is None else np.stack(together).tolist(),
+        "together": None if together is None else together.tolist(),
         "dtype": str(first[0].dtype),
         "repeatable": bool(np.array_equal(first, again) and np.array_equal(first, elsewhere)),
         "proof": {**asdict(backend.proof), "share": backend.proof.share},

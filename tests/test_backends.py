@@ -52,10 +52,10 @@ def test_several_engines_answer_as_one_and_in_order(bundle: Bundle, clip: Path, 
     variant = bundle.preferred(BACKENDS[name].formats)
     single = engine(bundle, name, variant.id)
     with open_source(clip) as source, EnginePool(bundle, variant, name, BackendOptions(threads=1), workers) as pool:
-        answers = [(frame.index, frame.image, probabilities) for frame, probabilities in pool.map(source)]
+        answers = [(frame.index, frame.picture, probabilities.copy()) for frame, probabilities in pool.map(source)]
     assert [index for index, _, _ in answers] == list(range(60))
-    for _, image, probabilities in answers:
-        np.testing.assert_array_equal(single(image), probabilities)
+    for _, frame_picture, probabilities in answers:
+        np.testing.assert_array_equal(single(frame_picture), probabilities)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import threading
 import time
@@ -10,6 +11,7 @@ from contextlib import nullcontext
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +19,9 @@ import pytest
 from edgevid import Frame, Source, SourceError, UsageError, open_camera, open_source
 from edgevid.sources.camera import CameraSource
 from edgevid.sources.feed import Feed
-from edgevid.sources.part import PartSource
+from edgevid.sources.pick import Pick
 from edgevid.sources.realtime import RealtimeSource
+from edgevid.sources.video import VideoSource
 from tests.conftest import picture, write_clip
 
 Opener = Callable[[], Source]
@@ -241,7 +244,7 @@ def test_a_feed_hands_over_the_newest_frame_of_a_camera() -> None:
 def test_a_feed_strides_and_stops() -> None:
     stop = threading.Event()
     source = Counter(live=False)
-    with Feed(source, stride=3, stop=stop) as feed:
+    with Feed(source, Pick(stride=3), stop) as feed:
         seen = []
         for frame in feed:
             seen.append(frame.index)
@@ -250,7 +253,7 @@ def test_a_feed_strides_and_stops() -> None:
     assert seen == [0, 3, 6, 9, 12]
     assert source.closed.is_set()
     with pytest.raises(UsageError, match="stride 0"):
-        Feed(source, stride=0)
+        Pick(stride=0)
 
 
 @pytest.fixture(scope="session")
@@ -266,7 +269,7 @@ def test_a_part_has_the_frames_the_numbers_and_the_times_of_the_whole(
 ) -> None:
     with open_source(long_clip) as source:
         expected = [frame for frame in source if start <= frame.time < (end or 1e9)]
-    with PartSource(open_source(long_clip), start, end) as part:
+    with Feed(open_source(long_clip), Pick(start=start, end=end or math.inf)) as part:
         assert part.frame_count == len(expected)
         found = list(part)
     assert [(frame.index, frame.time) for frame in found] == [(frame.index, frame.time) for frame in expected]
@@ -285,20 +288,87 @@ def test_what_lies_before_a_part_is_not_decoded(long_clip: Path, monkeypatch: py
             yield frame
 
     monkeypatch.setattr(type(source), "__iter__", counted)
-    with PartSource(source, 15.0, 15.2) as part:
+    with Feed(source, Pick(start=15.0, end=15.2)) as part:
         assert len(list(part)) == 5
     assert len(decoded) <= 50 + 6, "from the key frame before it on, and the one that ends it"
 
 
+# Three between two others, whatever the encoder thinks of it.
+B_FRAMES: dict[str, Any] = {"bf": "3", "b_strategy": "0", "sc_threshold": "0"}
+
+
+@pytest.fixture(scope="session")
+def clips(long_clip: Path, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Clips whose frames depend on each other in different ways."""
+    folder = tmp_path_factory.mktemp("gop")
+    colors = ["red", "green", "blue", "grey"] * 60
+    return {
+        "key frame every 2 s": long_clip,
+        "B-frames": write_clip(folder / "b.mp4", colors, g="20", **B_FRAMES),
+        "key frame every 8 frames, open": write_clip(folder / "open.mp4", colors, g="8", flags="-cgop", **B_FRAMES),
+        "only key frames": write_clip(folder / "intra.mp4", colors, g="1"),
+        "one key frame": write_clip(folder / "one.mp4", colors, g="999"),
+        "no table of frames": write_clip(folder / "no_table.mkv", colors, g="20"),
+        "other rate": clip,
+    }
+
+
+@pytest.mark.parametrize(
+    "pick",
+    [
+        *({"stride": stride} for stride in (2, 3, 7, 20, 50, 75, 10_000)),
+        *({"max_fps": fps} for fps in (0.4, 1.0, 7.0, 12.5)),
+        {"start": 1.3, "stride": 6},
+        {"start": 0.5, "end": 1.9, "stride": 4},
+        {"start": 1.01, "max_fps": 2.0},
+    ],
+    ids=str,
+)
+def test_the_frames_that_are_wanted_are_those_of_the_whole(clips: dict[str, Path], pick: dict[str, Any]) -> None:
+    for name, path in clips.items():
+        with open_source(path) as source:
+            chooser, expected = Pick(**pick), []
+            for frame in source:
+                if chooser.wants(frame.index, frame.time):
+                    chooser.take(frame.time)
+                    expected.append((frame.index, frame.time, frame.image))
+        with Feed(open_source(path), Pick(**pick)) as feed:
+            found = [(frame.index, frame.time, frame.image) for frame in feed]
+        assert [each[:2] for each in found] == [each[:2] for each in expected], name
+        assert all((one[2] == other[2]).all() for one, other in zip(found, expected, strict=True)), name
+
+
+def test_what_nobody_wants_is_not_decoded(clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+    original = VideoSource.__iter__
+
+    def counted(self: VideoSource) -> Iterator[Frame]:
+        for frame in original(self):
+            decoded.append(frame.index)
+            yield frame
+
+    monkeypatch.setattr(VideoSource, "__iter__", counted)
+    with Feed(open_source(clips["key frame every 2 s"]), Pick(stride=100)) as feed:
+        assert [frame.index for frame in feed] == [0, 100, 200, 300, 400]
+    assert len(decoded) < 40, "each from the key frame before it on"
+    decoded.clear()
+    with Feed(open_source(clips["only key frames"]), Pick(stride=50)) as feed:
+        assert [frame.index for frame in feed] == decoded == [0, 50, 100, 150, 200]
+    decoded.clear()
+    with Feed(open_source(clips["B-frames"]), Pick(stride=7)) as feed:
+        assert len(list(feed)) == 35
+    assert len(decoded) < 180, "of 240: B-frames that no other frame needs are left out"
+
+
 @pytest.mark.parametrize(("start", "end"), [(-1.0, None), (3.0, 3.0), (4.0, 3.0), (float("nan"), None)])
-def test_a_part_needs_times_in_order(long_clip: Path, start: float, end: float | None) -> None:
+def test_a_part_needs_times_in_order(start: float, end: float | None) -> None:
     with pytest.raises(UsageError, match="expected seconds from 0 up, the end after the start"):
-        PartSource(open_source(long_clip), start, end)
+        Pick(start=start, end=math.inf if end is None else end)
 
 
 def test_a_part_after_the_end_is_an_error(clip: Path) -> None:
     with (
-        PartSource(open_source(clip), 30.0) as part,
+        Feed(open_source(clip), Pick(start=30.0)) as part,
         pytest.raises(SourceError, match=r"no frame from 30 s on, the last seen is at 1\.97 s; give another --start"),
     ):
         list(part)
@@ -306,7 +376,7 @@ def test_a_part_after_the_end_is_an_error(clip: Path) -> None:
 
 @pytest.mark.parametrize(("max_fps", "count"), [(0.0, 60), (5.0, 11), (10.0, 20), (1.0, 3), (100.0, 60)])
 def test_no_more_frames_a_second_than_asked_for(clip: Path, max_fps: float, count: int) -> None:
-    with Feed(open_source(clip), max_fps=max_fps) as feed:
+    with Feed(open_source(clip), Pick(max_fps=max_fps)) as feed:
         times = [frame.time for frame in feed]
     assert abs(len(times) - count) <= 1
     if max_fps and max_fps < 25:

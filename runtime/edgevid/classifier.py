@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time as clock
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -16,6 +17,7 @@ from edgevid.engine import EnginePool
 from edgevid.smoothing import Prediction, Smoother
 from edgevid.sources import Frame, Source, open_camera, open_source
 from edgevid.sources.feed import Feed
+from edgevid.sources.pick import Pick
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -107,25 +109,42 @@ class VideoClassifier:
         self._index += 1
         return prediction
 
-    def classify_frames(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Prediction]]:
-        """Yield every frame with its prediction, in order; raises as :meth:`classify` does."""
-        for frame, probabilities in self._pool.map(frames):
+    def classify_frames(self, frames: Iterable[Frame], read_ahead: bool = False) -> Iterator[tuple[Frame, Prediction]]:
+        """Yield every frame with its prediction, in order; raises as :meth:`classify` does.
+
+        Args:
+            frames: where frames come from.
+            read_ahead: take frames before they are asked for, on threads of their own; so do several workers.
+        """
+        for frame, probabilities in self._pool.map(frames, read_ahead):
             yield frame, self.smoother.update(probabilities, frame.index, frame.time)
 
-    def stream(self, source: str | Path | int | Source, stride: int = 1) -> Iterator[Prediction]:
-        """Yield the prediction of every frame of a source, decoding on a thread of its own.
+    def stream(
+        self,
+        source: str | Path | int | Source,
+        stride: int = 1,
+        *,
+        max_fps: float = 0.0,
+        start: float = 0.0,
+        end: float = math.inf,
+    ) -> Iterator[Prediction]:
+        """Yield the prediction of every frame of a source that is wanted, decoding on threads of its own.
 
         Args:
             source: a video file, a folder of images, the number of a camera, or an open source, which is
                 closed at the end.
             stride: classify every Nth frame only.
+            max_fps: classify at most so many frames for a second of the source's time; 0 for all.
+            start: begin at this second of the source.
+            end: end before this second of the source.
 
         Raises:
-            SourceError: the source cannot be opened, or stopped delivering frames.
+            UsageError: an argument is out of range.
+            SourceError: the source cannot be opened, has no such frame, or stopped delivering frames.
         """
         self.reset()
-        with Feed(_opened(source), stride) as feed:
-            for _, prediction in self.classify_frames(feed):
+        with Feed(_opened(source), Pick(stride, max_fps, start, end)) as feed:
+            for _, prediction in self.classify_frames(feed, read_ahead=not feed.source.live):
                 yield prediction
 
     def reset(self) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import queue
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from edgevid.arrays import Picture, Probabilities
 from edgevid.backends import BackendOptions, available_cores, load_backend
 from edgevid.bundle import Bundle
+from edgevid.crew import in_order
 from edgevid.errors import EdgevidError, UsageError
 from edgevid.manifest import Variant
 from edgevid.postprocess import Postprocessor
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "EnginePool", "share_cores"]
 
+Rows: TypeAlias = npt.NDArray[np.float32]  # (pictures, classes)
+TURN = 2  # frames that a thread takes at once: the second finds decoder and engine warm, and a hand-over costs less
 MOST_WORKERS = 4  # each holds the model once more; beyond this, decoding on one thread is the limit
 
 
@@ -38,16 +41,29 @@ class Engine:
         self.backend = load_backend(backend, bundle, variant, options)
         self._preprocess = Preprocessor(manifest.input, manifest.preprocessing, variant.input)
         self._postprocess = Postprocessor(manifest.output, variant.output)
+        self._classes = manifest.output.classes
+        self._row = self.rows(1)
 
     def __call__(self, picture: Picture) -> Probabilities:
-        """Return the class probabilities, float32 (classes,), of a BGR uint8 image (height, width, 3), or of planes."""
-        return self.batch([picture])[0]
+        """Return the class probabilities, float32 (classes,), of a BGR uint8 image (height, width, 3), or of planes.
 
-    def batch(self, pictures: Sequence[Picture]) -> list[Probabilities]:
-        """Return the class probabilities of each of several pictures, no more than the backend takes at once."""
-        self.prepare(*pictures)
-        rows = self.backend.infer()
-        return [self._postprocess(row) for row in rows[: len(pictures)]]
+        The array is the engine's own: it changes with the next call.
+        """
+        self.classify([picture], self._row)
+        probabilities: Probabilities = self._row[0]
+        return probabilities
+
+    def classify(self, pictures: Sequence[Picture], out: Rows) -> None:
+        """Write the class probabilities of pictures, one a row, into ``out``; as many at once as the backend takes."""
+        for first in range(0, len(pictures), self.backend.batch):
+            some = pictures[first : first + self.backend.batch]
+            self.prepare(*some)
+            for raw, row in zip(self.backend.infer(), out[first : first + len(some)], strict=False):
+                self._postprocess(raw, row)
+
+    def rows(self, count: int) -> Rows:
+        """Return memory for the class probabilities of so many pictures."""
+        return np.empty((count, self._classes), np.float32)
 
     def prepare(self, *pictures: Picture) -> None:
         """Write the input tensor of pictures, one after the other."""
@@ -79,45 +95,43 @@ class EnginePool:
             self.close()
             raise
 
-    def map(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Probabilities]]:
+    def map(self, frames: Iterable[Frame], read_ahead: bool = False) -> Iterator[tuple[Frame, Probabilities]]:
         """Yield every frame with its class probabilities, in the order of ``frames``.
 
-        Where ``frames`` fails, those that came before are yielded first.
-        """
-        size, failures = self.engines[0].backend.batch, list[EdgevidError]()
-        batches = _batches(_until_failure(frames, failures), size)
-        if len(self.engines) == 1:
-            for batch in batches:
-                yield from zip(batch, self.engines[0].batch([frame.picture for frame in batch]), strict=True)
-        else:
-            yield from self._side_by_side(batches)
-        if failures:
-            raise failures[0]
+        The probabilities are valid until the next frame is asked for. Where ``frames`` fails, those that came before
+        are yielded first.
 
-    def _side_by_side(self, batches: Iterable[list[Frame]]) -> Iterator[tuple[Frame, Probabilities]]:
+        Args:
+            frames: where frames come from.
+            read_ahead: take frames before they are asked for, on threads, one thread at a time; so do several engines.
+        """
+        size = self.engines[0].backend.batch
+        if len(self.engines) == 1 and not read_ahead:
+            engine = self.engines[0]
+            rows = engine.rows(size)
+            for group in _groups(frames, size):
+                engine.classify([frame.picture for frame in group], rows)
+                yield from zip(group, rows, strict=False)
+        else:
+            size *= -(-TURN // size)
+            yield from self._side_by_side(_groups(frames, size), size)
+
+    def _side_by_side(self, groups: Iterable[list[Frame]], size: int) -> Iterator[tuple[Frame, Probabilities]]:
         idle: queue.SimpleQueue[Engine] = queue.SimpleQueue()
         for engine in self.engines:
             idle.put(engine)
 
-        def classify(batch: list[Frame]) -> list[Probabilities]:
+        def classify(group: list[Frame], rows: Rows) -> None:
             engine = idle.get()
             try:
-                return engine.batch([frame.picture for frame in batch])
+                engine.classify([frame.picture for frame in group], rows)
             finally:
                 idle.put(engine)
 
-        waiting: deque[tuple[list[Frame], Future[list[Probabilities]]]] = deque()
-        executor = ThreadPoolExecutor(len(self.engines), thread_name_prefix="edgevid-worker")
-        try:
-            for batch in batches:
-                waiting.append((batch, executor.submit(classify, batch)))
-                if len(waiting) > 2 * len(self.engines):
-                    earliest, future = waiting.popleft()
-                    yield from zip(earliest, future.result(), strict=True)
-            for earliest, future in waiting:
-                yield from zip(earliest, future.result(), strict=True)
-        finally:
-            executor.shutdown(cancel_futures=True)
+        threads = max(2, len(self.engines))  # one engine waits less where another thread reads what comes next
+        slots = [self.engines[0].rows(size) for _ in range(threads + 1)]
+        for group, rows in in_order(groups, classify, slots, threads):
+            yield from zip(group, rows, strict=False)
 
     def close(self) -> None:
         """Release the engines; safe to call twice."""
@@ -131,19 +145,21 @@ class EnginePool:
         self.close()
 
 
-def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
-    """Yield frames, so many at a time; the last time fewer."""
-    frames = iter(frames)
-    while batch := list(islice(frames, size)):
-        yield batch
-
-
-def _until_failure(frames: Iterable[Frame], failures: list[EdgevidError]) -> Iterator[Frame]:
-    """Yield frames until they end or fail; put the failure aside, since frames before it are still under way."""
+def _groups(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
+    """Yield frames, so many at a time; the last time, and before a failure, fewer."""
+    group: list[Frame] = []
     try:
-        yield from frames
-    except EdgevidError as error:
-        failures.append(error)
+        for frame in frames:
+            group.append(frame)
+            if len(group) == size:
+                yield group
+                group = []
+    except EdgevidError:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
 
 
 def share_cores(live: bool, threads: int = 0, workers: int = 0, device: str = "cpu") -> tuple[int, int]:

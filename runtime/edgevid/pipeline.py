@@ -1,4 +1,4 @@
-"""One run from a source to its sinks: decoding, inference and each output on a thread of its own."""
+"""One run from a source to its sinks."""
 
 from __future__ import annotations
 
@@ -55,8 +55,9 @@ def run_pipeline(
         if max_frames is not None and max_frames < 1:
             raise UsageError(f"max-frames {max_frames}: expected 1 or more")
         classifier.reset()
-        for frame, prediction in classifier.classify_frames(islice(feed, max_frames)):
-            tally.add(prediction, time.monotonic() - frame.arrived if feed.source.live else None)
+        live = feed.source.live
+        for frame, prediction in classifier.classify_frames(islice(feed, max_frames), read_ahead=not live):
+            tally.add(prediction, time.monotonic() - frame.arrived if live else None)
             for sink in sinks:
                 sink.write(frame, prediction)
             if on_prediction:

@@ -23,18 +23,23 @@ class Postprocessor:
         self._softmax_missing = output_spec.activation == "logits"
         self._tensor = tensor
 
-    def __call__(self, raw: npt.NDArray[Any]) -> Probabilities:
-        """Return probabilities, float32 of shape (classes,), for a raw output of shape (classes,) or (1, classes)."""
+    def __call__(self, raw: npt.NDArray[Any], out: Probabilities | None = None) -> Probabilities:
+        """Return probabilities, float32 of shape (classes,), for a raw output of shape (classes,) or (1, classes).
+
+        They are written into ``out``, if given; they are never the backend's own memory.
+        """
         values: npt.NDArray[Any] = raw.reshape(-1)
-        if self._tensor.quantized:
-            # Subtracted in a wide type: int8 − zero point does not fit int8.
-            values = (values.astype(np.int32) - self._tensor.zero_point) * np.float32(self._tensor.scale)
-        values = np.array(values, np.float32)  # a copy: the backend may write over its own array at any time
-        return softmax(values) if self._softmax_missing else values
+        probabilities = np.empty(values.shape, np.float32) if out is None else out
+        np.copyto(probabilities, values)
+        if self._tensor.quantized:  # exact in float32: the difference of two bytes has 9 bits
+            probabilities -= np.float32(self._tensor.zero_point)
+            probabilities *= np.float32(self._tensor.scale)
+        return softmax(probabilities, probabilities) if self._softmax_missing else probabilities
 
 
-def softmax(logits: Probabilities) -> Probabilities:
-    """Return the softmax of float32 ``logits`` over the last axis, safe against overflow."""
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities: npt.NDArray[Any] = exponentials / exponentials.sum(axis=-1, keepdims=True)
-    return probabilities.astype(np.float32, copy=False)
+def softmax(logits: Probabilities, out: Probabilities | None = None) -> Probabilities:
+    """Return the softmax of float32 ``logits`` over the last axis, safe against overflow, in ``out`` if given."""
+    probabilities: Probabilities = np.subtract(logits, logits.max(axis=-1, keepdims=True), out=out)
+    np.exp(probabilities, out=probabilities)
+    probabilities /= probabilities.sum(axis=-1, keepdims=True)
+    return probabilities

@@ -61,6 +61,7 @@ class InterpreterBackend(Backend):
         except (RuntimeError, ValueError) as error:
             raise BackendError(f"{path}: {self.engine} cannot load it: {first_line(error)}; {self.remedy}") from error
         self._interpreter: Any = interpreter
+        self._output = np.zeros((self.batch, *variant.output.shape[1:]), variant.output.dtype)
         self._input_index: int = interpreter.get_input_details()[0]["index"]
         self._output_index: int = interpreter.get_output_details()[0]["index"]
         library = options.delegate or EDGE_TPU_LIBRARY
@@ -96,8 +97,8 @@ class InterpreterBackend(Backend):
             self._interpreter.invoke()
         except (RuntimeError, ValueError) as error:
             raise BackendError(f"{self.engine} failed: {first_line(error)}") from error
-        output: npt.NDArray[Any] = self._interpreter.get_tensor(self._output_index)
-        return output
+        np.copyto(self._output, self._interpreter.tensor(self._output_index)())
+        return self._output
 
     def close(self) -> None:
         """Release the model, its threads, and the delegate."""

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from edgevid.sinks import STDOUT, Sink, open_predictions, open_video, open_windo
 from edgevid.sinks.background import BackgroundSink
 from edgevid.sources import SAMPLE_NAMES, Source, open_camera, open_source
 from edgevid.sources.feed import Feed
-from edgevid.sources.part import PartSource
+from edgevid.sources.pick import Pick
 from edgevid.sources.realtime import RealtimeSource
 from edgevid.summary import Tally
 
@@ -144,14 +143,15 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
     signals: list[int] = []
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals(signals))
+        pick = Pick(options.stride, options.max_fps, options.start, math.inf if options.end is None else options.end)
         source = _opened(options)
-        feed = stack.enter_context(Feed(source, options.stride, stop, options.max_fps))
+        feed = stack.enter_context(Feed(source, pick, stop))
         classifier = stack.enter_context(_classifier(options, source.live, terminal))
         _check_outputs(options.outputs, source)
         sinks = [stack.enter_context(sink) for sink in _sinks(options, source, stop)]
         terminal.message(what_runs(classifier))
         progress = stack.enter_context(terminal.progress("frames"))
-        task = progress.add_task(source.name, total=_frames_expected(source, options))
+        task = progress.add_task(source.name, total=_frames_expected(feed, options.max_frames))
         tally = Tally()
         try:
             run_pipeline(
@@ -214,8 +214,6 @@ def _opened(options: RunOptions) -> Source:
         raise UsageError("--source and --camera: give one of them")
     if options.source is not None:
         source = open_source(options.source)
-        if options.start or options.end is not None:
-            source = PartSource(source, options.start, options.end)
         return RealtimeSource(source) if options.realtime else source
     if options.camera is not None:
         if options.start or options.end is not None or options.realtime:
@@ -244,10 +242,6 @@ def _sinks(options: RunOptions, source: Source, stop: threading.Event) -> Iterat
         yield open_window(f"edgevid: {source.name}", stop)
 
 
-def _frames_expected(source: Source, options: RunOptions) -> int | None:
-    if source.frame_count is None or source.live:
-        return options.max_frames
-    count = -(-source.frame_count // max(options.stride, 1))
-    if options.max_fps:
-        count = min(count, math.ceil(source.frame_count / source.rate * Fraction(options.max_fps)))
-    return min(count, options.max_frames) if options.max_frames else count
+def _frames_expected(feed: Feed, max_frames: int | None) -> int | None:
+    counts = [count for count in (feed.frame_count, max_frames) if count is not None]
+    return min(counts, default=None)

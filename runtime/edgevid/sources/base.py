@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from edgevid.arrays import Image, Picture, Planes
+from edgevid.sources.pick import Pick
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -51,6 +52,7 @@ class Source(ABC):
         frame_count: how many frames it will yield, as far as it knows; None if it does not.
         files: the files that it reads, which nothing must write over.
         broken: how many frames could not be decoded so far.
+        pick: which frames are wanted, set before it is iterated over; others may be left out, and need not be decoded.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Source(ABC):
     frame_count: int | None = None
     files: Sequence[Path] = ()
     broken: int = 0
+    pick: Pick = Pick()
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:

@@ -43,12 +43,16 @@ class CameraSource(Source):
         index = 0
         start = 0.0
         while True:
-            delivered, image = self._capture.read()
+            delivered = self._capture.grab()
             now = time.monotonic()
+            start = start or now
+            wanted = delivered and self.pick.wants(index, now - start)
+            if wanted:  # only now is it decoded
+                delivered, image = self._capture.retrieve()
             if not delivered:
                 raise SourceError(f"{self.name}: it stopped delivering after {index} frames; is it still plugged in?")
-            start = start or now
-            yield Frame(index, now - start, image.astype(np.uint8, copy=False))
+            if wanted:
+                yield Frame(index, now - start, image.astype(np.uint8, copy=False), now)
             index += 1
 
     def close(self) -> None:

@@ -1,52 +1,41 @@
-"""A source on a thread of its own, so that decoding and inference overlap."""
+"""The frames of a source that are wanted: of a file all of them in order, of a camera the newest."""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections import deque
 from collections.abc import Iterator
 
-from edgevid.errors import UsageError
+from edgevid.errors import SourceError
 from edgevid.sources.base import Frame, Source
+from edgevid.sources.pick import Pick
 
 __all__ = ["Feed"]
 
-QUEUE_DEPTH = 4
 POLL_S = 0.1
-ROUNDING_S = 1e-3  # timestamps are rounded, to milliseconds in some containers
 
 
 class Feed:
-    """Reads a source on a thread and hands its frames over.
+    """Hands over the frames of a source that are wanted.
 
-    From a file every frame, in order: the reader waits while the queue is full. From a live source the newest
-    frame: one that was not taken in time is dropped and counted.
+    From a file in order, each when it is asked for. From a live source, which a thread reads, the newest: a frame that
+    was not taken in time is dropped and counted.
 
     Args:
         source: the feed's from now on, and closed with it.
-        stride: hand over every Nth frame only.
-        max_fps: hand over no more frames for a second of the source's time; 0 for all.
+        pick: which frames are wanted; None for all.
         stop: set from outside (by a signal, say) to end the feed after the current frame.
 
     Attributes:
         dropped: how many frames of a live source were replaced by a newer one before they were taken.
     """
 
-    def __init__(
-        self, source: Source, stride: int = 1, stop: threading.Event | None = None, max_fps: float = 0.0
-    ) -> None:
-        if stride < 1 or not max_fps >= 0:
-            source.close()
-            wrong = f"stride {stride}: expected 1 or more" if stride < 1 else f"max-fps {max_fps}: expected 0 or more"
-            raise UsageError(wrong)
+    def __init__(self, source: Source, pick: Pick | None = None, stop: threading.Event | None = None) -> None:
         self.source = source
         self.dropped = 0
-        self._stride = stride
-        self._period = 1 / max_fps if max_fps else 0.0
+        self._pick = source.pick = pick or Pick()
         self._stop = stop or threading.Event()
-        self._waiting: deque[Frame] = deque()
-        self._depth = 1 if source.live else QUEUE_DEPTH
+        self._newest: Frame | None = None
         self._changed = threading.Condition()
         self._closed = False
         self._ended = False
@@ -54,22 +43,20 @@ class Feed:
         # A daemon: a camera driver that never returns must not keep the process alive.
         self._thread = threading.Thread(target=self._read, name="edgevid-source", daemon=True)
 
+    @property
+    def frame_count(self) -> int | None:
+        """How many frames it will hand over, as far as it knows; None if it does not."""
+        if self.source.frame_count is None or self.source.live:
+            return None
+        return self._pick.count(self.source.frame_count, self.source.rate)
+
     def __iter__(self) -> Iterator[Frame]:
-        """Start reading, and yield frames until the source ends or the stop is set; its errors are raised here."""
-        self._thread.start()
-        while True:
-            with self._changed:
-                while not self._waiting and not self._ended and not self._stop.is_set():
-                    self._changed.wait(POLL_S)
-                if self._stop.is_set():
-                    return
-                if not self._waiting:
-                    break
-                frame = self._waiting.popleft()
-                self._changed.notify_all()
-            yield frame
-        if self._failure:
-            raise self._failure
+        """Yield frames until the source ends or the stop is set; the source's errors are raised here.
+
+        Raises:
+            SourceError: the source failed, or has no frame between start and end.
+        """
+        return self._as_they_come() if self.source.live else self._in_order()
 
     def close(self) -> None:
         """Stop reading and close the source; safe to call twice."""
@@ -87,33 +74,57 @@ class Feed:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def _in_order(self) -> Iterator[Frame]:
+        for frame in self._wanted():
+            if self._stop.is_set() or self._closed:
+                return
+            yield frame
+
+    def _wanted(self) -> Iterator[Frame]:
+        pick, given, frame = self._pick, False, None
+        if pick.start:
+            self.source.seek(pick.start)
+        for frame in self.source:
+            if frame.time >= pick.end:
+                break
+            if pick.wants(frame.index, frame.time):
+                given = True
+                pick.take(frame.time)
+                yield frame
+        if not given and not self._closed and (pick.start or pick.end < math.inf):
+            last = "" if frame is None else f", the last seen is at {frame.time:.2f} s"
+            until = "" if math.isinf(pick.end) else f" and before {pick.end:g} s"
+            raise SourceError(
+                f"{self.source.name}: no frame from {pick.start:g} s on{until}{last}; give another --start or --end"
+            )
+
+    def _as_they_come(self) -> Iterator[Frame]:
+        self._thread.start()
+        while True:
+            with self._changed:
+                while self._newest is None and not self._ended and not self._stop.is_set():
+                    self._changed.wait(POLL_S)
+                if self._stop.is_set():
+                    return
+                frame, self._newest = self._newest, None
+            if frame is None:
+                break
+            yield frame
+        if self._failure:
+            raise self._failure
+
     def _read(self) -> None:
         try:
-            due = -math.inf
-            for frame in self.source:
-                wanted = frame.index % self._stride == 0 and frame.time >= due - ROUNDING_S
-                if wanted:
-                    due = (due if frame.time - due < self._period else frame.time) + self._period
-                if wanted and not self._hand_over(frame):
-                    return
-                if self._closed:
-                    return
+            for frame in self._wanted():
+                with self._changed:
+                    self.dropped += self._newest is not None
+                    self._newest = frame
+                    self._changed.notify_all()
+                    if self._closed:
+                        return
         except BaseException as error:  # noqa: BLE001 - raised again where the frames are taken
             self._failure = error
         finally:
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
-
-    def _hand_over(self, frame: Frame) -> bool:
-        """Queue a frame; False if the feed was closed meanwhile."""
-        with self._changed:
-            while len(self._waiting) >= self._depth and not self._closed:
-                if self.source.live:
-                    self._waiting.popleft()
-                    self.dropped += 1
-                else:
-                    self._changed.wait()
-            self._waiting.append(frame)
-            self._changed.notify_all()
-            return not self._closed

@@ -39,14 +39,18 @@ class ImageFolderSource(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the images that can be decoded; raises SourceError if there is none."""
+        given = False
         for index, path in enumerate(self.files):
+            if not self.pick.wants(index, float(index / self.rate)):
+                continue
             image = read_image(path)
             if image is None:
                 self.broken += 1
             else:
+                given = True
                 yield Frame(index, float(index / self.rate), image)
-        if self.broken == len(self.files):
-            raise SourceError(f"{self.name}: none of its {len(self.files)} images can be decoded")
+        if self.broken and not given:
+            raise SourceError(f"{self.name}: none of its {self.broken} images can be decoded")
 
     def close(self) -> None:
         """Do nothing: every file is closed once it is read."""

@@ -31,7 +31,10 @@ class RealtimeSource(Source):
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames, each at its time."""
         began: float | None = None
+        self._source.pick = self.pick
         for frame in self._source:
+            if not self.pick.wants(frame.index, frame.time):
+                continue
             now = time.monotonic()
             began = now - frame.time if began is None else began
             if self._closed.wait(max(0.0, began + frame.time - now)):
@@ -39,6 +42,10 @@ class RealtimeSource(Source):
             yield replace(frame, arrived=time.monotonic())
             if self._closed.is_set():  # the file is closed: nothing more can be read from it
                 return
+
+    def seek(self, seconds: float) -> None:
+        """Begin shortly before a time."""
+        self._source.seek(seconds)
 
     def close(self) -> None:
         """Close the source; whoever waits for a frame waits no longer."""

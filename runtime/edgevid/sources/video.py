@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from av.video.frame import VideoFrame
 from edgevid.errors import SourceError
 from edgevid.sources.base import Frame, Source
 from edgevid.sources.picture import upright_picture
+from edgevid.sources.plan import Plan
+from edgevid.sources.timing import even_timing
 
 EXPECTED = "a video file such as MP4, MKV or AVI"
 DEFAULT_RATE = Fraction(25)
@@ -50,13 +52,21 @@ class VideoSource(Source):
         self.frame_count = self._stream.frames or self._estimated_frames()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames that can be decoded; raises SourceError if there is none."""
-        delivered = 0
-        for picture in self._pictures():
+        """Yield the frames that can be decoded; raises SourceError if there is none.
+
+        Where only some are wanted, and the file's index says where they lie, others are left out.
+        """
+        delivered, last = 0, -1
+        plan = self._plan()
+        for picture in self._wanted_pictures(plan) if plan else self._pictures():
             if self._sought and not delivered:  # the file does not number its frames
                 self._first = round((picture.time or 0.0) * self.rate)
             index = self._first + delivered + self.broken
-            time = picture.time
+            if plan and picture.pts is not None:
+                index = plan.timing.number(picture.pts)
+                if index <= last:  # a jump landed before what was there already
+                    continue
+            last, time = index, picture.time
             yield Frame(index, float(index / self.rate) if time is None else time, upright_picture(picture))
             delivered += 1
         if not delivered:
@@ -76,17 +86,62 @@ class VideoSource(Source):
 
     def _pictures(self) -> Iterator[VideoFrame]:
         for packet in self._packets():
-            try:
-                pictures = packet.decode()
-            except av.error.FFmpegError:
-                self.broken += 1
+            yield from self._decoded(packet.decode)
+
+    def _plan(self) -> Plan | None:
+        """Return how to leave out what is not wanted; None where everything has to be decoded."""
+        timing = None if self.pick.everything else even_timing(self._stream)
+        plan = Plan(timing, self.pick, float(self.time_base)) if timing else None
+        return None if plan is None or plan.finished else plan
+
+    def _wanted_pictures(self, plan: Plan) -> Iterator[VideoFrame]:
+        """Yield the pictures that are wanted, and those between them that others need.
+
+        Of the rest, those that no other needs are not decoded; and where the next that is wanted has a key frame of its
+        own, decoding goes on there.
+        """
+        decoder = self._stream.codec_context
+        for packet in self._packets():
+            if packet.pts is None:  # the last one, which empties the decoder
+                yield from self._decoded(packet.decode)
+                return
+            number = plan.timing.number(packet.pts)
+            if plan.missed(number):
+                self._go_to(plan.earlier_key())
                 continue
-            for picture in pictures:
-                assert isinstance(picture, VideoFrame)
-                if picture.is_corrupt:
-                    self.broken += 1
-                else:
-                    yield picture
+            decoder.skip_frame = "DEFAULT" if plan.wants(number) else "NONREF"
+            yield from self._decoded(packet.decode)
+            key = plan.sent(number)
+            if key is not None or plan.finished:
+                yield from self._decoded(self._drained)
+            if plan.finished:
+                return
+            if key is not None:
+                self._go_to(key)
+
+    def _go_to(self, timestamp: int) -> None:
+        self._container.seek(timestamp, stream=self._stream)  # which makes the decoder forget, too
+
+    def _drained(self) -> list[VideoFrame]:
+        """Return what the decoder still holds; it takes nothing more until it is sent elsewhere."""
+        pictures = list(self._stream.codec_context.decode(None))
+        for picture in pictures:
+            picture.time_base = self._stream.time_base
+        return pictures
+
+    def _decoded(self, decode: Callable[[], Sequence[object]]) -> Iterator[VideoFrame]:
+        """Yield what the decoder has; what it cannot decode is counted."""
+        try:
+            pictures = decode()
+        except av.error.FFmpegError:
+            self.broken += 1
+            return
+        for picture in pictures:
+            assert isinstance(picture, VideoFrame)
+            if picture.is_corrupt:
+                self.broken += 1
+            else:
+                yield picture
 
     def _packets(self) -> Iterator[Packet[Any]]:
         packets = self._container.demux(self._stream)
