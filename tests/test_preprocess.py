@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
 from typing import Any
 
+import av
+import cv2
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 
-from edgevid import UsageError
-from edgevid.manifest import InputSpec, Preprocessing, Tensor
+from edgevid import UsageError, open_source
+from edgevid.arrays import Matrix, Planes
+from edgevid.manifest import Fit, InputSpec, Preprocessing, Tensor
 from edgevid.preprocess import Preprocessor
 from tests.conftest import picture
 
@@ -82,6 +88,91 @@ def test_crop_keeps_the_centre_and_letterbox_keeps_everything() -> None:
     assert (boxed[0, 0] == 0).all()  # black above
     assert boxed[0, 16, 24, 0] == 255
     assert boxed[0, 16, 0, 0] == 0
+
+
+def planes(y: Any, u: Any, v: Any, matrix: Matrix = "bt601", full_range: bool = False) -> Planes:
+    y, u, v = (np.asarray(plane, np.uint8) for plane in (y, u, v))
+    return Planes(y, u, v, matrix, full_range, lambda: picture("grey"))
+
+
+# Y, U, V of pure colours, computed from the standards' own formulas by hand: 16 + 219 Y', 128 + 224 Pb, 128 + 224 Pr.
+@pytest.mark.parametrize(
+    ("matrix", "full_range", "yuv", "rgb"),
+    [
+        ("bt601", False, (81, 90, 240), (255, 0, 0)),
+        ("unspecified", False, (145, 54, 34), (0, 255, 0)),
+        ("bt709", False, (63, 102, 240), (255, 0, 0)),
+        ("bt709", False, (173, 42, 26), (0, 255, 0)),
+        ("bt2020", False, (29, 240, 119), (0, 0, 255)),
+        ("bt601", True, (76, 85, 255), (255, 0, 0)),
+        ("bt709", True, (18, 255, 116), (0, 0, 255)),
+        ("bt601", False, (235, 128, 128), (255, 255, 255)),
+        ("bt601", False, (16, 128, 128), (0, 0, 0)),
+    ],
+)
+def test_planes_become_the_colours_of_the_standards(
+    matrix: Matrix, full_range: bool, yuv: tuple[int, int, int], rgb: tuple[int, int, int]
+) -> None:
+    y, u, v = (np.full(shape, level) for shape, level in zip(((36, 64), (18, 32), (18, 32)), yuv, strict=True))
+    for color, expected in (("rgb", rgb), ("bgr", rgb[::-1]), ("grey", (np.dot(rgb, (0.299, 0.587, 0.114)),))):
+        spec = InputSpec(height=32, width=48, channels=len(expected), color=color)  # type: ignore[arg-type]
+        raw = steps(mean=(0.0,), std=(1.0,))
+        out = encoded(planes(y, u, v, matrix, full_range), spec, raw, tensor(channels=len(expected)))
+        assert np.abs(out[0] - expected).max() <= 2.5, color  # what rounding Y, U and V to bytes can do
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "letterbox"])
+@pytest.mark.parametrize("chroma", [(45, 80), (90, 80), (90, 160)], ids=["4:2:0", "4:2:2", "4:4:4"])
+def test_planes_go_where_their_picture_would(fit: Fit, chroma: tuple[int, int]) -> None:
+    height, width = 90, 160
+    rows, columns = np.mgrid[0:height, 0:width]
+    y = 60 + rows + columns / 4  # smooth, so that chroma of fewer pixels says the same
+    u, v = (cv2.resize(plane, chroma[::-1]) for plane in (100 + columns / 4.0, 150.0 - rows / 4))
+    luma = (y - 16) * 255 / 219
+    full = [cv2.resize(plane, (width, height)) - 128 for plane in (u, v)]
+    blue, red = luma + 2.017 * full[0], luma + 1.596 * full[1]
+    image = np.dstack([blue, luma - 0.392 * full[0] - 0.813 * full[1], red]).clip(0, 255).round().astype(np.uint8)
+    raw = steps(fit=fit, mean=(0.0,), std=(1.0,))
+    from_planes, from_image = (encoded(each, RGB, raw, tensor()) for each in (planes(y, u, v), image))
+    difference = np.abs(from_planes - from_image)
+    assert difference.max() <= 4
+    assert difference.mean() <= 1.5
+
+
+@pytest.mark.parametrize("numbers", [(1, 1), (6, 1), (9, 1), (1, 2)], ids=["709", "601", "2020", "709 full"])
+def test_a_file_says_how_its_colours_are_coded(tmp_path: Path, numbers: tuple[int, int]) -> None:
+    with av.open(str(tmp_path / "tagged.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "5"})
+        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
+        stream.codec_context.colorspace, stream.codec_context.color_range = numbers
+        for index in range(5):
+            frame = VideoFrame.from_ndarray(picture("green", 72, 96, index), format="bgr24")
+            container.mux(
+                stream.encode(frame.reformat(format="yuv420p", dst_colorspace=numbers[0], dst_color_range=numbers[1]))
+            )
+        container.mux(stream.encode(None))
+    with open_source(tmp_path / "tagged.mp4") as source:
+        shown = next(iter(source))
+    assert isinstance(shown.picture, Planes)
+    out = encoded(shown.picture, RGB, steps(mean=(0.0,), std=(1.0,)), tensor())
+    assert np.abs(out[0].mean((0, 1)) - (40, 200, 40)).max() < 5
+    assert np.abs(shown.image.mean((0, 1)) - (40, 200, 40)).max() < 5
+
+
+def test_nothing_is_allocated_for_a_frame_like_the_one_before() -> None:
+    channels_first_tensor = Tensor(shape=(1, 3, 32, 48), dtype="float32", channels_first=True)
+    image = picture("red", 90, 160)
+    picture_planes = planes(np.full((90, 160), 99), np.full((45, 80), 99), np.full((45, 80), 99))
+    for target in (tensor(), tensor("int8", scale=0.02, zero_point=-20), channels_first_tensor):
+        preprocess, out = Preprocessor(RGB, steps(fit="letterbox"), target), np.zeros(target.shape, target.dtype)
+        for each in (image, picture_planes):
+            preprocess(each, out)
+            tracemalloc.start()
+            for _ in range(20):
+                preprocess(each, out)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert peak < 3000, "of small Python objects; the smallest array here has 4608 bytes"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ from edgevid.engine import share_cores
 from edgevid.errors import EdgevidError
 from edgevid.pipeline import run_pipeline
 from edgevid.sinks import open_video
-from edgevid.sinks.background import BackgroundSink
 from edgevid.sources import Frame, open_source
 from edgevid.sources.feed import Feed
 from edgevid_bench.machine import peak_rss_mb
@@ -115,7 +114,7 @@ def _whole_clip(request: Request, classifier: VideoClassifier, max_frames: int) 
     """Return frames per second of a run over the clip, decoding included, and encoding if it is asked for."""
     source = open_source(request.source)
     with TemporaryDirectory() as folder:
-        sinks = [BackgroundSink(open_video(Path(folder) / "annotated.mp4", source))] if request.video else []
+        sinks = [open_video(Path(folder) / "annotated.mp4", source)] if request.video else []
         return run_pipeline(Feed(source), classifier, sinks, max_frames=max_frames).fps
 
 

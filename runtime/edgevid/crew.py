@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-__all__ = ["in_order"]
+__all__ = ["each_in_order", "in_order"]
 
 PATIENCE_S = 1.0  # a source that never returns must not keep the process alive
 Item = TypeVar("Item")
@@ -40,6 +40,23 @@ def in_order(
             crew.give_back(result)
 
 
+def each_in_order(
+    items: Iterable[Item],
+    work: Callable[[Item, Slot], None],
+    deliver: Callable[[Item, Slot], None],
+    slots: Iterable[Slot],
+    threads: int,
+) -> None:
+    """Call ``deliver`` with every item and the slot that ``work`` has filled for it, in the order of ``items``.
+
+    As :func:`in_order`, but the threads deliver as well, one at a time: whichever has the next result. So there are no
+    more busy threads than ``threads``, whatever delivering costs, and none pushes another from its core.
+    """
+    crew = Crew(iter(items), work, deque(slots), deliver)
+    with crew.at_work(threads):
+        crew.wait()
+
+
 @dataclass(eq=False)
 class Result(Generic[Item, Slot]):
     """An item under way, then done or failed."""
@@ -57,7 +74,9 @@ class Crew(Generic[Item, Slot]):
     items: Iterator[Item]
     work: Callable[[Item, Slot], None]
     free: deque[Slot]
+    deliver: Callable[[Item, Slot], None] | None = None
     under_way: deque[Result[Item, Slot]] = field(default_factory=deque)
+    delivering: bool = False
     ended: bool = False
     failure: BaseException | None = None
     taking: threading.Lock = field(default_factory=threading.Lock)
@@ -89,6 +108,13 @@ class Crew(Generic[Item, Slot]):
             raise failure
         return result
 
+    def wait(self) -> None:
+        """Wait until everything is delivered. Raises what the items, the work or a delivery raised."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.ended and not self.under_way and not self.delivering)
+        if self.failure:
+            raise self.failure
+
     def give_back(self, result: Result[Item, Slot]) -> None:
         """Let a slot be used again."""
         with self.changed:
@@ -103,8 +129,35 @@ class Crew(Generic[Item, Slot]):
                 result.failure = error
             with self.changed:
                 result.done = True
-                if result is self.under_way[0]:
+                if self.under_way and result is self.under_way[0]:
                     self.changed.notify_all()
+            if self.deliver:
+                self._deliver_what_is_done(self.deliver)
+
+    def _deliver_what_is_done(self, deliver: Callable[[Item, Slot], None]) -> None:
+        while (result := self._next_delivery()) is not None:
+            failure = result.failure
+            try:
+                if not failure:
+                    deliver(result.item, result.slot)
+            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+                failure = error
+            with self.changed:
+                self.delivering = False
+                self.free.append(result.slot)
+                if failure:
+                    self.under_way.clear()
+                    self.failure = failure
+                    self.ended = True
+                self.changed.notify_all()
+
+    def _next_delivery(self) -> Result[Item, Slot] | None:
+        """Return the earliest result, if it is there and no other thread delivers."""
+        with self.changed:
+            if self.delivering or not self.under_way or not self.under_way[0].done:
+                return None
+            self.delivering = True
+            return self.under_way.popleft()
 
     def _taken(self) -> Result[Item, Slot] | None:
         """Take the next item, once there is a slot for its result; None at the end."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edgevid.arrays import Picture, Probabilities
 from edgevid.backends import BackendOptions, available_cores, load_backend
 from edgevid.bundle import Bundle
-from edgevid.crew import in_order
+from edgevid.crew import each_in_order, in_order
 from edgevid.errors import EdgevidError, UsageError
 from edgevid.manifest import Variant
 from edgevid.postprocess import Postprocessor
@@ -105,18 +105,43 @@ class EnginePool:
             frames: where frames come from.
             read_ahead: take frames before they are asked for, on threads, one thread at a time; so do several engines.
         """
-        size = self.engines[0].backend.batch
         if len(self.engines) == 1 and not read_ahead:
-            engine = self.engines[0]
+            engine, size = self.engines[0], self.engines[0].backend.batch
             rows = engine.rows(size)
             for group in _groups(frames, size):
                 engine.classify([frame.picture for frame in group], rows)
                 yield from zip(group, rows, strict=False)
         else:
-            size *= -(-TURN // size)
-            yield from self._side_by_side(_groups(frames, size), size)
+            for group, rows in in_order(_groups(frames, self._turn), self._classifier(), self._slots(), self._threads):
+                yield from zip(group, rows, strict=False)
 
-    def _side_by_side(self, groups: Iterable[list[Frame]], size: int) -> Iterator[tuple[Frame, Probabilities]]:
+    def each(self, frames: Iterable[Frame], deliver: Callable[[Frame, Probabilities], None]) -> None:
+        """Call ``deliver`` with every frame and its class probabilities, in the order of ``frames``, on threads.
+
+        One thread at a time takes frames, and one delivers. The probabilities are valid until ``deliver`` returns.
+        """
+
+        def deliver_group(group: list[Frame], rows: Rows) -> None:
+            for frame, probabilities in zip(group, rows, strict=False):
+                deliver(frame, probabilities)
+
+        each_in_order(_groups(frames, self._turn), self._classifier(), deliver_group, self._slots(), self._threads)
+
+    @property
+    def _threads(self) -> int:
+        return max(2, len(self.engines))  # one engine waits less where another thread reads what comes next
+
+    @property
+    def _turn(self) -> int:
+        """How many frames a thread takes at once: whole batches."""
+        batch = self.engines[0].backend.batch
+        return batch * -(-TURN // batch)
+
+    def _slots(self) -> list[Rows]:
+        return [self.engines[0].rows(self._turn) for _ in range(self._threads + 2)]
+
+    def _classifier(self) -> Callable[[list[Frame], Rows], None]:
+        """Return what classifies a group of frames in whichever engine is idle."""
         idle: queue.SimpleQueue[Engine] = queue.SimpleQueue()
         for engine in self.engines:
             idle.put(engine)
@@ -128,10 +153,7 @@ class EnginePool:
             finally:
                 idle.put(engine)
 
-        threads = max(2, len(self.engines))  # one engine waits less where another thread reads what comes next
-        slots = [self.engines[0].rows(size) for _ in range(threads + 1)]
-        for group, rows in in_order(groups, classify, slots, threads):
-            yield from zip(group, rows, strict=False)
+        return classify
 
     def close(self) -> None:
         """Release the engines; safe to call twice."""

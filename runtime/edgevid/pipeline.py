@@ -13,6 +13,7 @@ from edgevid.classifier import VideoClassifier
 from edgevid.errors import UsageError
 from edgevid.sinks import Sink
 from edgevid.smoothing import Prediction
+from edgevid.sources import Frame
 from edgevid.sources.feed import Feed
 from edgevid.summary import Summary, Tally
 
@@ -36,10 +37,10 @@ def run_pipeline(
     Args:
         feed: where frames come from.
         classifier: the model, loaded.
-        sinks: where predictions go; wrap slow ones in a BackgroundSink.
+        sinks: where predictions go; wrap slow ones in a BackgroundSink if the source is live.
         max_frames: stop after this many frames.
         tally: counts the predictions; give one to know them when the run fails.
-        on_prediction: called with each prediction, to show progress.
+        on_prediction: called with each prediction, to show progress; of a file, on any thread.
 
     Raises:
         SourceError: the source has no frames, or stopped delivering them.
@@ -55,11 +56,18 @@ def run_pipeline(
         if max_frames is not None and max_frames < 1:
             raise UsageError(f"max-frames {max_frames}: expected 1 or more")
         classifier.reset()
-        live = feed.source.live
-        for frame, prediction in classifier.classify_frames(islice(feed, max_frames), read_ahead=not live):
+        frames, live = islice(feed, max_frames), feed.source.live
+
+        def deliver(frame: Frame, prediction: Prediction) -> None:
             tally.add(prediction, time.monotonic() - frame.arrived if live else None)
             for sink in sinks:
                 sink.write(frame, prediction)
             if on_prediction:
                 on_prediction(prediction)
+
+        if live or any(sink.main_thread for sink in sinks):
+            for frame, prediction in classifier.classify_frames(frames, read_ahead=not live):
+                deliver(frame, prediction)
+        else:
+            classifier.classify_each(frames, deliver)
     return tally.summary(feed.source.broken, feed.dropped)

@@ -18,7 +18,6 @@ from edgevid.errors import BundleError, MissingExtraError
 from edgevid.pipeline import run_pipeline
 from edgevid.sample import sample_bundle_path, sample_clip
 from edgevid.sinks import open_predictions, open_video
-from edgevid.sinks.background import BackgroundSink
 from edgevid.sources import open_source
 from edgevid.sources.feed import Feed
 from edgevid.summary import Summary
@@ -112,7 +111,7 @@ def _classify(bundle: Bundle, video: Path, predictions: Path, terminal: Terminal
         classifier = stack.enter_context(VideoClassifier(bundle, threads=threads, workers=workers))
         sinks = [
             stack.enter_context(open_predictions(str(predictions), force=True)),
-            stack.enter_context(BackgroundSink(open_video(video, source, force=True))),
+            stack.enter_context(open_video(video, source, force=True)),
         ]
         terminal.message(what_runs(classifier))
         progress = stack.enter_context(terminal.progress("frames"))

@@ -235,7 +235,8 @@ def _check_outputs(outputs: Sequence[Path], source: Source) -> None:
 
 def _sinks(options: RunOptions, source: Source, stop: threading.Event) -> Iterator[Sink]:
     if options.save:
-        yield BackgroundSink(open_video(options.save, source, force=options.force))
+        video = open_video(options.save, source, force=options.force)
+        yield BackgroundSink(video) if source.live else video
     if options.predictions:
         yield open_predictions(options.predictions, force=options.force)
     if options.show:

@@ -17,7 +17,13 @@ __all__ = ["Sink", "check_output"]
 
 
 class Sink(ABC):
-    """Where predictions go."""
+    """Where predictions go.
+
+    Attributes:
+        main_thread: whether it must be written to on the main thread, as windows must.
+    """
+
+    main_thread: bool = False
 
     @abstractmethod
     def write(self, frame: Frame, prediction: Prediction) -> None:

@@ -12,6 +12,7 @@ from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from edgevid.backends import available_cores
 from edgevid.draw import annotate_planes
 from edgevid.errors import SinkError
 from edgevid.sinks.base import Sink, check_output
@@ -91,6 +92,7 @@ class VideoSink(Sink):
         stream.pix_fmt = CANVAS_FORMAT
         stream.codec_context.colorspace, stream.codec_context.color_range = canvas.colors
         stream.codec_context.time_base = self._time_base
+        stream.codec_context.thread_count = max(1, available_cores() // 2)  # the others are the engines'
         return container, stream
 
     def _mux(self, container: OutputContainer, stream: VideoStream, picture: VideoFrame | None) -> None:

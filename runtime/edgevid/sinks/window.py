@@ -26,6 +26,8 @@ class WindowSink(Sink):
         SinkError: the installed OpenCV has no windows, or there is no desktop to open one on.
     """
 
+    main_thread = True
+
     def __init__(self, title: str, stop: threading.Event) -> None:
         self._title = title
         self._stop = stop
