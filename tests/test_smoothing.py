@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -88,3 +91,22 @@ def test_integer_outputs_are_dequantized_without_overflow() -> None:
     raw = np.array([[-128, 0, 127]], np.int8)
     probabilities = Postprocessor(OutputSpec(classes=3, activation="softmax"), tensor)(raw)
     np.testing.assert_allclose(probabilities, [0, 0.5, 255 / 256])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_nothing_is_allocated_for_the_label_of_a_frame(dtype: Any) -> None:
+    classes = 1000
+    quantization: dict[str, Any] = {"scale": 0.004, "zero_point": -128} if dtype == "int8" else {}
+    postprocess = Postprocessor(
+        OutputSpec(classes=classes, activation="logits"), Tensor(shape=(1, classes), dtype=dtype, **quantization)
+    )
+    smoother = Smoother([str(number) for number in range(classes)], 8)
+    raw, row = np.arange(classes).astype(dtype).reshape(1, classes), np.empty(classes, np.float32)
+    tracemalloc.start()
+    for index in range(20):
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        smoother.update(postprocess(raw, row), index, index / 25)
+        peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    assert peak < 2000, "half of what a row of probabilities takes"

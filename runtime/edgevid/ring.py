@@ -33,6 +33,7 @@ class RingBuffer:
         self._sum = np.zeros(classes, np.float64)
         self._fresh_sum = np.zeros(classes, np.float64)
         self._mean = np.zeros(classes, np.float64)
+        self._wide = np.zeros(classes, np.float64)  # a row in the type of the sums: mixed types make NumPy allocate
         self._next = 0
         self._count = 0
 
@@ -53,12 +54,14 @@ class RingBuffer:
         """
         row = self._rows[self._next]
         if self._count == self.window:
-            np.subtract(self._sum, row, out=self._sum)
+            np.copyto(self._wide, row)
+            np.subtract(self._sum, self._wide, out=self._sum)
         else:
             self._count += 1
         row[:] = probabilities
-        np.add(self._sum, row, out=self._sum)
-        np.add(self._fresh_sum, row, out=self._fresh_sum)
+        np.copyto(self._wide, row)
+        np.add(self._sum, self._wide, out=self._sum)
+        np.add(self._fresh_sum, self._wide, out=self._fresh_sum)
         self._next += 1
         if self._next == self.window:
             self._next = 0

@@ -88,7 +88,7 @@ class OpenVinoBackend(Backend):
     def infer(self) -> npt.NDArray[Any]:
         """Run the model on :attr:`input` and return its raw output, of shape (batch, classes)."""
         try:
-            self._request.infer()
+            self._request.infer(share_outputs=True)
         except Exception as error:
             raise BackendError(f"OpenVINO failed: {_reason(error)}") from error
         return self._output
