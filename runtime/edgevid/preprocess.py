@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgevid.arrays import Image, Picture, Planes
+from edgevid.arrays import Image, Picture, Plane, Planes
 from edgevid.colors import from_yuv
 from edgevid.errors import UsageError
 from edgevid.fitting import fitting
 from edgevid.manifest import InputSpec, Preprocessing, Tensor
+from edgevid.resampling import FINE, Resampler, Wide
 
 __all__ = ["Preprocessor"]
 
@@ -51,7 +51,7 @@ class Preprocessor:
         self._pixels = np.zeros((*self._size, input_spec.channels), np.uint8)
         self._encoded = np.zeros(self._pixels.shape, tensor.dtype)
         self._shape = 0, 0
-        self._from_yuv = cache(from_yuv)
+        self._matrices: dict[tuple[Any, ...], npt.NDArray[np.float32]] = {}
 
     def __call__(self, picture: Picture, out: npt.NDArray[Any]) -> None:
         """Write the input tensor of ``picture`` into ``out``, in place.
@@ -99,34 +99,48 @@ class Preprocessor:
             return
         self._shape = shape
         self._fitting = fitting(self._fit, shape, self._size)
-        self._planes = [np.empty(self._fitting.size, np.uint8) for _ in range(3)]
-        self._merged = np.empty((*self._fitting.size, 3), np.uint8)
+        self._resized = np.empty((*self._fitting.size, 3), np.uint8)
+        self._resamplers: dict[tuple[int, int], Resampler] = {}
+        self._planes = [np.empty(self._fitting.size, np.uint16) for _ in range(3)]
+        self._yuv = np.empty((*self._fitting.size, 3), np.uint16)
         self._pixels.fill(0)  # the bars of a letterbox
         target = self._pixels[self._fitting.target]
         self._target = target[:, :, 0] if target.shape[2] == 1 else target  # as OpenCV wants it
+        self._converted = np.empty(self._target.shape, np.uint16)
 
     def _fill_from_image(self, image: Image) -> None:
-        resized = self._resized(image, self._merged)
+        part = image[self._fitting.source]
+        height, width = self._fitting.size
+        if part.shape[:2] != (height, width):
+            resized = cv2.resize(part, (width, height), self._resized, interpolation=self._interpolation)
+            part = resized.astype(np.uint8, copy=False)
         if self._input.color == "bgr":
-            np.copyto(self._target, resized)
+            np.copyto(self._target, part)
         else:
-            _into(self._target, cv2.cvtColor(resized, COLOR_CONVERSION[self._input.color], self._target))
+            _into(self._target, cv2.cvtColor(part, COLOR_CONVERSION[self._input.color], self._target))
 
     def _fill_from_planes(self, planes: Planes) -> None:
         pairs = zip((planes.y, planes.u, planes.v), self._planes, strict=True)
-        merged = cv2.merge([self._resized(plane, out) for plane, out in pairs], self._merged)
+        yuv = cv2.merge([self._resampled(plane, out) for plane, out in pairs], self._yuv)
         matrix = self._from_yuv(planes.matrix, planes.full_range, self._input.color)
-        _into(self._target, cv2.transform(merged, matrix, self._target))
+        converted = cv2.transform(yuv, matrix, self._converted)
+        _into(self._target, cv2.convertScaleAbs(converted, self._target, alpha=1 / FINE))
 
-    def _resized(self, plane: Image, out: Image) -> Image:
-        """Return the wanted part of a picture, or of one of its planes, resized into ``out`` if it has to be."""
+    def _from_yuv(self, *colors: Any) -> npt.NDArray[np.float32]:
+        """Return the matrix to the model's channels, in the steps of the resized planes."""
+        if colors not in self._matrices:
+            self._matrices[colors] = from_yuv(*colors) * np.array([1, 1, 1, FINE], np.float32)
+        return self._matrices[colors]
+
+    def _resampled(self, plane: Plane, out: Wide) -> Wide:
+        """Return the wanted part of a plane, resized."""
         rows, columns = self._fitting.source
         height, width = self._shape
         part = plane[_scaled(rows, plane.shape[0], height), _scaled(columns, plane.shape[1], width)]
-        if part.shape[:2] != out.shape[:2]:
-            _into(out, cv2.resize(part, (out.shape[1], out.shape[0]), out, interpolation=self._interpolation))
-            return out
-        return part
+        shape = part.shape[0], part.shape[1]
+        if shape not in self._resamplers:  # one for luma, and one for chroma
+            self._resamplers[shape] = Resampler(shape, self._fitting.size, self._interpolation)
+        return self._resamplers[shape](part, out)
 
 
 def encoding_table(channels: int, preprocessing: Preprocessing, tensor: Tensor) -> npt.NDArray[Any]:
