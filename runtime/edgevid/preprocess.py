@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgevid.arrays import Image, Picture, Plane, Planes
+from edgevid.arrays import Image, Matrix, Picture
 from edgevid.colors import from_yuv
 from edgevid.errors import UsageError
 from edgevid.fitting import fitting
-from edgevid.manifest import InputSpec, Preprocessing, Tensor
-from edgevid.resampling import FINE, Resampler, Wide
+from edgevid.manifest import ColorOrder, InputSpec, Preprocessing, Tensor
+
+if TYPE_CHECKING:
+    from edgevid.planes import PlaneResizer, Planes
 
 __all__ = ["Preprocessor"]
 
@@ -24,6 +27,7 @@ INTERPOLATION = {
     "bilinear": cv2.INTER_LINEAR,
     "area": cv2.INTER_AREA,
 }
+FINE = 256  # steps in a grey level of resized planes
 COLOR_CONVERSION = {"rgb": cv2.COLOR_BGR2RGB, "grey": cv2.COLOR_BGR2GRAY}
 
 
@@ -46,12 +50,15 @@ class Preprocessor:
         self._size = input_spec.height, input_spec.width
         self._fit = preprocessing.fit
         self._interpolation = INTERPOLATION[preprocessing.resize]
+        # FFmpeg resizes whole planes, and of those ways only bilinearly as Keras does.
+        self._planes_will_do = preprocessing.resize == "bilinear" and preprocessing.fit != "crop"
         self._table = encoding_table(input_spec.channels, preprocessing, tensor)
         self._channels_first = tensor.channels_first
         self._pixels = np.zeros((*self._size, input_spec.channels), np.uint8)
         self._encoded = np.zeros(self._pixels.shape, tensor.dtype)
         self._shape = 0, 0
-        self._matrices: dict[tuple[Any, ...], npt.NDArray[np.float32]] = {}
+        self._resize_planes: PlaneResizer | None = None
+        self._from_yuv = cache(_fine_matrix)
 
     def __call__(self, picture: Picture, out: npt.NDArray[Any]) -> None:
         """Write the input tensor of ``picture`` into ``out``, in place.
@@ -86,12 +93,14 @@ class Preprocessor:
 
     def _fill(self, picture: Picture) -> None:
         """Write ``picture`` in the model's size and colour order."""
-        if isinstance(picture, Planes):
-            self._prepare(picture.shape)
-            self._fill_from_planes(picture)
-        else:
-            self._prepare(_checked_shape(picture))
-            self._fill_from_image(picture)
+        planes = cast("Planes", picture) if hasattr(picture, "to_bgr") else None
+        if planes and self._planes_will_do:
+            self._prepare(planes.shape)
+            self._fill_from_planes(planes)
+            return
+        image = planes.to_bgr() if planes else cast(Image, picture)
+        self._prepare(_checked_shape(image))
+        self._fill_from_image(image)
 
     def _prepare(self, shape: tuple[int, int]) -> None:
         """Allocate what frames of one height and width need; those that follow mostly have the same."""
@@ -100,9 +109,8 @@ class Preprocessor:
         self._shape = shape
         self._fitting = fitting(self._fit, shape, self._size)
         self._resized = np.empty((*self._fitting.size, 3), np.uint8)
-        self._resamplers: dict[tuple[int, int], Resampler] = {}
-        self._planes = [np.empty(self._fitting.size, np.uint16) for _ in range(3)]
         self._yuv = np.empty((*self._fitting.size, 3), np.uint16)
+        self._resize_planes = None
         self._pixels.fill(0)  # the bars of a letterbox
         target = self._pixels[self._fitting.target]
         self._target = target[:, :, 0] if target.shape[2] == 1 else target  # as OpenCV wants it
@@ -120,27 +128,14 @@ class Preprocessor:
             _into(self._target, cv2.cvtColor(part, COLOR_CONVERSION[self._input.color], self._target))
 
     def _fill_from_planes(self, planes: Planes) -> None:
-        pairs = zip((planes.y, planes.u, planes.v), self._planes, strict=True)
-        yuv = cv2.merge([self._resampled(plane, out) for plane, out in pairs], self._yuv)
+        if self._resize_planes is None:
+            from edgevid.planes import PlaneResizer  # and FFmpeg, which cameras do without
+
+            self._resize_planes = PlaneResizer(self._fitting.size)
+        self._resize_planes(planes, self._yuv)
         matrix = self._from_yuv(planes.matrix, planes.full_range, self._input.color)
-        converted = cv2.transform(yuv, matrix, self._converted)
+        converted = cv2.transform(self._yuv, matrix, self._converted)
         _into(self._target, cv2.convertScaleAbs(converted, self._target, alpha=1 / FINE))
-
-    def _from_yuv(self, *colors: Any) -> npt.NDArray[np.float32]:
-        """Return the matrix to the model's channels, in the steps of the resized planes."""
-        if colors not in self._matrices:
-            self._matrices[colors] = from_yuv(*colors) * np.array([1, 1, 1, FINE], np.float32)
-        return self._matrices[colors]
-
-    def _resampled(self, plane: Plane, out: Wide) -> Wide:
-        """Return the wanted part of a plane, resized."""
-        rows, columns = self._fitting.source
-        height, width = self._shape
-        part = plane[_scaled(rows, plane.shape[0], height), _scaled(columns, plane.shape[1], width)]
-        shape = part.shape[0], part.shape[1]
-        if shape not in self._resamplers:  # one for luma, and one for chroma
-            self._resamplers[shape] = Resampler(shape, self._fitting.size, self._interpolation)
-        return self._resamplers[shape](part, out)
 
 
 def encoding_table(channels: int, preprocessing: Preprocessing, tensor: Tensor) -> npt.NDArray[Any]:
@@ -159,6 +154,11 @@ def encoding_table(channels: int, preprocessing: Preprocessing, tensor: Tensor) 
     return np.ascontiguousarray(table[None])
 
 
+def _fine_matrix(matrix: Matrix, full_range: bool, color: ColorOrder) -> npt.NDArray[np.float32]:
+    """Return :func:`from_yuv` for values in steps of 1/FINE grey level."""
+    return from_yuv(matrix, full_range, color) * np.array([1, 1, 1, FINE], np.float32)
+
+
 def _checked_shape(image: Image) -> tuple[int, int]:
     """Return height and width of an image, whatever was given for one.
 
@@ -172,11 +172,6 @@ def _checked_shape(image: Image) -> tuple[int, int]:
         what = type(image).__name__ if dtype is None else f"array of shape {shape} and dtype {dtype}"
         raise UsageError(f"frame: {what}; expected BGR uint8 of shape (height, width, 3)")
     return shape[0], shape[1]
-
-
-def _scaled(part: slice, own: int, whole: int) -> slice:
-    """Return a part of an axis in the steps of a plane that may have fewer of them."""
-    return part if own == whole else slice(part.start * own // whole, -(-part.stop * own // whole))
 
 
 def _into(out: npt.NDArray[Any], written: npt.NDArray[Any]) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, VideoReformatter
 
-from edgevid.arrays import Image, Matrix, Picture, Planes
-from edgevid.planes import plane_arrays
+from edgevid.arrays import Image, Matrix, Picture
+from edgevid.planes import Planes, plane_arrays
 
 __all__ = ["CANVAS_FORMAT", "Canvas"]
 
@@ -42,7 +42,7 @@ class Canvas:
     def paint(self, picture: Picture) -> VideoFrame:
         """Copy a picture, converted or fitted if it has to be, and return what holds it until the next call."""
         if isinstance(picture, Planes) and self._fits(picture):
-            for own, plane in zip(self.planes, (picture.y, picture.u, picture.v), strict=True):
+            for own, plane in zip(self.planes, picture.arrays(), strict=True):
                 np.copyto(own, plane)
         else:
             image = picture.to_bgr() if isinstance(picture, Planes) else picture
@@ -54,9 +54,9 @@ class Canvas:
         self.planes = plane_arrays(frame)
 
     def _fits(self, planes: Planes) -> bool:
-        half = self.shape[0] // 2, self.shape[1] // 2
         colors = planes.matrix, planes.full_range
-        return planes.shape == self.shape and planes.u.shape == half and colors == (self._matrix, self._full_range)
+        halves = planes.frame.format.name.endswith("420p")
+        return halves and planes.shape == self.shape and colors == (self._matrix, self._full_range)
 
     def _converted(self, image: Image) -> VideoFrame:
         matrix, color_range = self.colors

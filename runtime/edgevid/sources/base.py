@@ -10,7 +10,9 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from edgevid.arrays import Image, Picture, Planes
+import numpy as np
+
+from edgevid.arrays import Image, Picture
 from edgevid.sources.pick import Pick
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class Frame:
     @property
     def image(self) -> Image:
         """The picture as BGR, uint8 of shape (height, width, 3); of a video, converted each time it is asked for."""
-        return self.picture.to_bgr() if isinstance(self.picture, Planes) else self.picture
+        return self.picture if isinstance(self.picture, np.ndarray) else self.picture.to_bgr()
 
 
 class Source(ABC):
