@@ -169,6 +169,30 @@ def test_video_begins_when_the_source_does(tmp_path: Path, source: Source, suffi
         assert next(container.decode(video=0)).time == pytest.approx(10, abs=0.001)
 
 
+@pytest.mark.parametrize("numbers", [(1, 1), (6, 2), (9, 1)], ids=["709", "601 full", "2020"])
+def test_video_keeps_the_colours_and_how_they_are_coded(tmp_path: Path, numbers: tuple[int, int]) -> None:
+    with av.open(str(tmp_path / "in.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "5"})
+        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
+        stream.codec_context.colorspace, stream.codec_context.color_range = numbers
+        for index in range(5):
+            shown = av.VideoFrame.from_ndarray(picture("green", 72, 96, index), format="bgr24")
+            coded = shown.reformat(format="yuv420p", dst_colorspace=numbers[0], dst_color_range=numbers[1])
+            container.mux(stream.encode(coded))
+        container.mux(stream.encode(None))
+    with open_source(tmp_path / "in.mp4") as original, open_video(tmp_path / "out.mp4", original) as sink:
+        for item in original:
+            sink.write(item, prediction(item.index))
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.colorspace, context.color_range) == numbers
+    with open_source(tmp_path / "in.mp4") as original, open_source(tmp_path / "out.mp4") as annotated:
+        for before, after in zip(original, annotated, strict=True):
+            upper = slice(0, 40)  # above the bar
+            assert np.abs(before.image[upper].astype(int) - after.image[upper]).mean() < 8
+            assert after.image[50:].max() > 200, "white text"
+
+
 def test_video_takes_odd_and_changing_sizes(tmp_path: Path, source: Source) -> None:
     path = tmp_path / "out.mp4"
     with open_video(path, source) as sink:

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 
 from edgevid import Frame, Source, SourceError, UsageError, open_camera, open_source
+from edgevid.manifest import InputSpec, Preprocessing, Tensor
+from edgevid.preprocess import Preprocessor
 from edgevid.sources.camera import CameraSource
 from edgevid.sources.feed import Feed
 from edgevid.sources.pick import Pick
@@ -123,9 +125,16 @@ def test_a_clip_is_shown_as_the_camera_was_held(tmp_path: Path, degrees: int) ->
     path.write_bytes(data[:start] + matrix + data[start + 36 :])
     expected = cv2.VideoCapture(str(path)).read()[1]
     with open_source(path) as source:
-        image = next(iter(source)).image
+        frame = next(iter(source))
+        image = frame.image
     assert image.shape == expected.shape == ((64, 96, 3) if degrees == 180 else (96, 64, 3))
     assert np.abs(image.astype(int) - expected).mean() < 3
+    grey_levels = Preprocessing(mean=(0.0,), std=(1.0,))
+    spec = InputSpec(height=50, width=40, channels=3, color="bgr")
+    preprocess = Preprocessor(spec, grey_levels, Tensor(shape=(1, 50, 40, 3), dtype="float32"))
+    turned = preprocess.pixels(frame.picture).astype(int)
+    assert np.abs(turned - preprocess.pixels(image)).mean() < 4
+    assert np.abs(turned - preprocess.pixels(image)[::-1, ::-1]).mean() > 6, "noise tells the ways round apart"
 
 
 def test_a_broken_image_is_counted(tmp_path: Path, images: Path) -> None:
