@@ -6,7 +6,6 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from edgevid import UsageError, open_source
 from edgevid.manifest import Fit, InputSpec, Preprocessing, Tensor
 from edgevid.planes import Planes, plane_arrays
 from edgevid.preprocess import Preprocessor
-from tests.conftest import picture
+from tests.conftest import picture, write_tagged_clip
 
 RGB = InputSpec(height=32, width=48, channels=3, color="rgb")
 
@@ -150,16 +149,7 @@ def test_planes_go_where_their_picture_would(fit: Fit, chroma: tuple[int, int]) 
 
 @pytest.mark.parametrize("numbers", [(1, 1), (6, 1), (9, 1), (1, 2)], ids=["709", "601", "2020", "709 full"])
 def test_a_file_says_how_its_colours_are_coded(tmp_path: Path, numbers: tuple[int, int]) -> None:
-    with av.open(str(tmp_path / "tagged.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": "5"})
-        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
-        stream.codec_context.colorspace, stream.codec_context.color_range = numbers
-        for index in range(5):
-            frame = VideoFrame.from_ndarray(picture("green", 72, 96, index), format="bgr24")
-            container.mux(
-                stream.encode(frame.reformat(format="yuv420p", dst_colorspace=numbers[0], dst_color_range=numbers[1]))
-            )
-        container.mux(stream.encode(None))
+    write_tagged_clip(tmp_path / "tagged.mp4", *numbers)
     with open_source(tmp_path / "tagged.mp4") as source:
         shown = next(iter(source))
     assert isinstance(shown.picture, Planes)

@@ -17,7 +17,7 @@ from edgevid import Frame, Prediction, SinkError, Source, UsageError, open_sourc
 from edgevid.draw import annotate
 from edgevid.sinks import PREDICTION_SUFFIXES, VIDEO_SUFFIXES, Sink, open_predictions, open_video
 from edgevid.sinks.background import BackgroundSink
-from tests.conftest import picture
+from tests.conftest import picture, write_tagged_clip
 
 SUFFIXES = (*PREDICTION_SUFFIXES, *VIDEO_SUFFIXES)
 
@@ -171,15 +171,7 @@ def test_video_begins_when_the_source_does(tmp_path: Path, source: Source, suffi
 
 @pytest.mark.parametrize("numbers", [(1, 1), (6, 2), (9, 1)], ids=["709", "601 full", "2020"])
 def test_video_keeps_the_colours_and_how_they_are_coded(tmp_path: Path, numbers: tuple[int, int]) -> None:
-    with av.open(str(tmp_path / "in.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": "5"})
-        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
-        stream.codec_context.colorspace, stream.codec_context.color_range = numbers
-        for index in range(5):
-            shown = av.VideoFrame.from_ndarray(picture("green", 72, 96, index), format="bgr24")
-            coded = shown.reformat(format="yuv420p", dst_colorspace=numbers[0], dst_color_range=numbers[1])
-            container.mux(stream.encode(coded))
-        container.mux(stream.encode(None))
+    write_tagged_clip(tmp_path / "in.mp4", *numbers)
     with open_source(tmp_path / "in.mp4") as original, open_video(tmp_path / "out.mp4", original) as sink:
         for item in original:
             sink.write(item, prediction(item.index))

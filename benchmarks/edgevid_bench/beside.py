@@ -19,7 +19,6 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
-from edgevid.arrays import Picture
 from edgevid.backends import Backend, BackendOptions
 from edgevid.bundle import Bundle
 from edgevid.choice import choose_backend
@@ -27,6 +26,7 @@ from edgevid.cli.terminal import listed
 from edgevid.engine import Engine
 from edgevid.errors import EdgevidError
 from edgevid.manifest import VARIANT_IDS
+from edgevid.picture import Picture
 from edgevid.sources import open_source
 
 INT8 = ("tflite-int8", "onnx-int8")

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias, Union
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from edgevid.planes import Planes
-
-__all__ = ["Image", "Matrix", "Picture", "Plane", "Probabilities"]
+__all__ = ["Image", "Matrix", "Plane", "Probabilities"]
 
 Image: TypeAlias = npt.NDArray[np.uint8]  # (height, width, 3), BGR; in the model's own order after preprocessing
 Plane: TypeAlias = npt.NDArray[np.uint8]  # (height, width)
-Picture: TypeAlias = Union[Image, "Planes"]
 Probabilities: TypeAlias = npt.NDArray[np.float32]  # (classes,)
 # How RGB became YUV: ITU-R BT.601, BT.709 or BT.2020; read as BT.601 where a file does not say.
 Matrix: TypeAlias = Literal["unspecified", "bt601", "bt709", "bt2020"]

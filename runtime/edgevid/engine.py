@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edgevid.arrays import Picture, Probabilities
+from edgevid.arrays import Probabilities
 from edgevid.backends import BackendOptions, available_cores, load_backend
 from edgevid.bundle import Bundle
 from edgevid.crew import each_in_order, in_order
 from edgevid.errors import EdgevidError, UsageError
 from edgevid.manifest import Variant
+from edgevid.picture import Picture
 from edgevid.postprocess import Postprocessor
 from edgevid.preprocess import Preprocessor
 from edgevid.sources.base import Frame

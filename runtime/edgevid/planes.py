@@ -16,7 +16,7 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from edgevid.arrays import Image, Matrix, Plane
 
-__all__ = ["PLANAR", "PlaneResizer", "Planes", "plane_arrays"]
+__all__ = ["PlaneResizer", "Planes", "plane_arrays", "upright_picture"]
 
 # What FFmpeg calls formats of three planes of 8 bits; those with a j span 0–255.
 PLANAR = frozenset(f"yuv{full}{layout}p" for full in ("", "j") for layout in ("420", "422", "444"))
@@ -55,6 +55,14 @@ class Planes:
     def to_bgr(self) -> Image:
         """Return the whole picture as BGR, upright: uint8 of shape (height, width, 3)."""
         return turned(bgr(self.frame), self.quarter_turns)
+
+
+def upright_picture(frame: VideoFrame) -> Image | Planes:
+    """Return a decoded frame turned as it was filmed: its planes where it has them in 8 bits, else BGR."""
+    quarter_turns = round(frame.rotation / 90) % 4  # counter-clockwise: how a phone was held
+    if frame.format.name in PLANAR:
+        return Planes(frame, quarter_turns)
+    return turned(bgr(frame), quarter_turns)
 
 
 class PlaneResizer:

@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgevid.arrays import Image, Matrix, Picture
+from edgevid.arrays import Image, Matrix
 from edgevid.colors import from_yuv
 from edgevid.errors import UsageError
 from edgevid.fitting import fitting
 from edgevid.manifest import ColorOrder, InputSpec, Preprocessing, Tensor
+from edgevid.picture import Picture
 
 if TYPE_CHECKING:
     from edgevid.planes import PlaneResizer, Planes

@@ -7,7 +7,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, VideoReformatter
 
-from edgevid.arrays import Image, Matrix, Picture
+from edgevid.arrays import Image, Matrix
+from edgevid.picture import Picture
 from edgevid.planes import Planes, plane_arrays
 
 __all__ = ["CANVAS_FORMAT", "Canvas"]

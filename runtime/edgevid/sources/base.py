@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgevid.arrays import Image, Picture
+from edgevid.arrays import Image
+from edgevid.picture import Picture
 from edgevid.sources.pick import Pick
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from edgevid.errors import SourceError
+from edgevid.planes import upright_picture
 from edgevid.sources.base import Frame, Source
-from edgevid.sources.picture import upright_picture
 from edgevid.sources.plan import Plan
 from edgevid.sources.timing import even_timing
 
