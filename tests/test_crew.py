@@ -92,6 +92,24 @@ def test_what_came_before_a_failure_is_handed_over(where: str) -> None:
     assert seen == list(range(20))
 
 
+def test_nothing_is_delivered_after_a_delivery_that_failed() -> None:
+    seen: list[int] = []
+
+    def slow_items() -> Iterator[int]:
+        for item in range(20):
+            time.sleep(0.005)
+            yield item
+
+    def deliver(item: int, slot: Slot) -> None:
+        seen.append(item)
+        raise ValueError("disk full")
+
+    with pytest.raises(ValueError, match="disk full"):
+        each_in_order(slow_items(), squares(), deliver, slots(), 3)
+    time.sleep(0.05)
+    assert seen == [0]
+
+
 def test_a_caller_who_has_seen_enough_leaves_no_threads() -> None:
     before = threading.active_count()
     results = in_order(iter(int, 1), squares(), slots(), 3)

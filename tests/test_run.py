@@ -311,6 +311,7 @@ def test_the_age_of_live_frames_is_told(cli: Cli, bundle_path: Path, clip: Path)
         (["--start", "3", "--end", "2"], "--start 3, --end 2: expected seconds from 0 up, the end after the start"),
         (["--max-fps", "-1"], "max-fps -1.0: expected 0 or more"),
         (["--batch", "4", "--realtime"], "--batch 4: a camera's frame would wait for others"),
+        (["--workers", "2", "--realtime"], "--workers 2: a camera's frame is classified alone"),
     ],
 )
 def test_times_and_rates_that_cannot_be_meant(

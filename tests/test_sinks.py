@@ -202,6 +202,16 @@ def test_two_frames_of_one_time_still_make_a_valid_video(tmp_path: Path, source:
     assert written(path) == 3
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_nothing_is_written_to_a_sink_that_is_closed(tmp_path: Path, source: Source, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    sink = opened(path, source)
+    write_many(sink, 5)
+    with pytest.raises(SinkError, match="closed"):
+        sink.write(frame(5), prediction(5))
+    assert written(path) == 5
+
+
 def test_a_video_without_a_frame_leaves_no_file(tmp_path: Path, source: Source) -> None:
     open_video(tmp_path / "out.mp4", source).close()
     assert not (tmp_path / "out.mp4").exists()

@@ -347,6 +347,35 @@ def test_the_frames_that_are_wanted_are_those_of_the_whole(clips: dict[str, Path
         assert all((one[2] == other[2]).all() for one, other in zip(found, expected, strict=True)), name
 
 
+@pytest.mark.parametrize("name", ["part.ts", "part.mkv", "part.avi", "open.mp4"])
+def test_a_part_begins_where_it_is_asked_to_in_every_container(tmp_path: Path, name: str) -> None:
+    options: dict[str, Any] = {"flags": "-cgop"} if name == "open.mp4" else {}
+    path = write_clip(tmp_path / name, ["red", "blue"] * 40, g="9", **options, **B_FRAMES)
+    with open_source(path) as source:
+        whole = [(frame.index, frame.time) for frame in source]
+    for number in range(1, 75, 3):
+        start = whole[number][1]
+        for stride in (1, 5):
+            expected = [(n, t) for n, t in whole if t >= start and n % stride == 0]
+            with Feed(open_source(path), Pick(stride=stride, start=start)) as feed:
+                assert [(frame.index, frame.time) for frame in feed] == expected, (start, stride)
+
+
+def test_a_stop_is_seen_while_frames_are_passed_over() -> None:
+    source, stop = Counter(live=False), threading.Event()
+    threading.Timer(0.1, stop.set).start()
+    with Feed(source, Pick(stride=10**9), stop) as feed:
+        assert [frame.index for frame in feed] == [0]
+    assert source.closed.is_set()
+
+
+def test_a_live_source_is_released_while_frames_are_passed_over() -> None:
+    counter = Counter(live=False, pause_s=0.001)
+    with Feed(RealtimeSource(counter), Pick(max_fps=0.001)) as feed:
+        next(iter(feed))
+    assert counter.closed.wait(2)
+
+
 def test_what_nobody_wants_is_not_decoded(clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
     original = VideoSource.__iter__

@@ -95,6 +95,8 @@ class Crew(Generic[Item, Slot]):
             yield
         finally:
             self._end(None)
+            with self.changed:
+                self.under_way.clear()  # whoever comes late delivers nothing
             for worker in workers:
                 worker.join(PATIENCE_S)
 
@@ -147,7 +149,7 @@ class Crew(Generic[Item, Slot]):
                 self.free.append(result.slot)
                 if failure:
                     self.under_way.clear()
-                    self.failure = failure
+                    self.failure = self.failure or failure
                     self.ended = True
                 self.changed.notify_all()
 
@@ -175,9 +177,14 @@ class Crew(Generic[Item, Slot]):
             except BaseException as error:  # noqa: BLE001 - likewise
                 self._end(error)
                 return None
-            with self.changed:
+            return result if self._admitted(result) else None
+
+    def _admitted(self, result: Result[Item, Slot]) -> bool:
+        """Put a result under way, unless the end has come meanwhile: what follows a failure is not wanted."""
+        with self.changed:
+            if not self.ended:
                 self.under_way.append(result)
-            return result
+            return not self.ended
 
     def _end(self, failure: BaseException | None) -> None:
         with self.changed:

@@ -187,6 +187,8 @@ def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoCla
     )
     if live and engine.batch > 1:
         raise UsageError(f"--batch {engine.batch}: a camera's frame would wait for others; leave it out")
+    if live and options.workers > 1:
+        raise UsageError(f"--workers {options.workers}: a camera's frame is classified alone; leave it out")
     bundle = find_bundle(options.bundle)
     choice = choose(bundle, options.backend, options.variant, engine, live)
     if choice.why:

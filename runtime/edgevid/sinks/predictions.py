@@ -32,11 +32,14 @@ class TextSink(Sink):
     def __init__(self, path: Path | None, force: bool = False) -> None:
         self._path = path
         self._file: TextIO | None = None
+        self._closed = False
         if path is not None:
             check_output(path, force)
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Write the prediction as one line."""
+        if self._closed:
+            raise SinkError(f"{self._path or 'stdout'}: predictions cannot be written any more; it is closed")
         try:
             self._file = self._file or self._opened()
             self._write_record(self._file, prediction.to_dict())
@@ -48,6 +51,7 @@ class TextSink(Sink):
 
     def close(self) -> None:
         """Close the file; stdout stays open."""
+        self._closed = True
         file, self._file = self._file, None
         if file is not None and self._path is not None:
             try:

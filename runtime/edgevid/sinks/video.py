@@ -55,10 +55,13 @@ class VideoSink(Sink):
         self._time_base = max(time_base, FINEST_TIME_BASE)
         self._output: tuple[OutputContainer, VideoStream, Canvas] | None = None
         self._last_pts = -1
-        self._failed = False
+        self._failed = self._closed = False
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Draw the label and encode the frame."""
+        if self._failed or self._closed:  # FFmpeg crashes when written to after a failure
+            why = "it failed" if self._failed else "it is closed"
+            raise SinkError(f"{self._path}: video cannot be written any more, {why}; open another")
         if self._output is None:
             canvas = Canvas(frame.picture)
             self._output = self._guard(lambda: (*self._opened(canvas), canvas))
@@ -73,12 +76,13 @@ class VideoSink(Sink):
 
     def close(self) -> None:
         """Encode what is pending and complete the file."""
+        self._closed = True
         output, self._output = self._output, None
         if output is None:
             return
         container, stream, _ = output
         try:
-            if not self._failed:  # FFmpeg crashes when written to after a failure
+            if not self._failed:
                 self._mux(container, stream, None)
         finally:
             self._guard(container.close)

@@ -46,6 +46,8 @@ class CameraSource(Source):
             delivered = self._capture.grab()
             now = time.monotonic()
             start = start or now
+            if now - start >= self.pick.end:
+                return
             wanted = delivered and self.pick.wants(index, now - start)
             if wanted:  # only now is it decoded
                 delivered, image = self._capture.retrieve()

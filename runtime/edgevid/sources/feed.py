@@ -13,6 +13,7 @@ from edgevid.sources.pick import Pick
 __all__ = ["Feed"]
 
 POLL_S = 0.1
+PATIENCE_S = 1.0
 
 
 class Feed:
@@ -37,6 +38,7 @@ class Feed:
         self._stop = stop or threading.Event()
         self._newest: Frame | None = None
         self._changed = threading.Condition()
+        self._reading = threading.Lock()  # a file, held by whoever reads it
         self._closed = False
         self._ended = False
         self._failure: BaseException | None = None
@@ -62,11 +64,14 @@ class Feed:
         """Stop reading and close the source; safe to call twice."""
         with self._changed:
             self._closed = True
+            self._pick.end = -math.inf  # a source that passes over frames sees that it may end
             self._changed.notify_all()
         if self._thread.ident is not None:
-            self._thread.join(timeout=1)
-        if not self._thread.is_alive():  # else the driver hangs in it, and closing it as well would hang us
+            self._thread.join(timeout=PATIENCE_S)
+        # If it is being read all the same, its driver hangs, and closing it as well would hang us; the reader does it.
+        if not self._thread.is_alive() and self._reading.acquire(timeout=PATIENCE_S):
             self.source.close()
+            self._reading.release()
 
     def __enter__(self) -> Feed:
         return self
@@ -75,8 +80,11 @@ class Feed:
         self.close()
 
     def _in_order(self) -> Iterator[Frame]:
-        for frame in self._wanted():
-            if self._stop.is_set() or self._closed:
+        frames = self._wanted()
+        while True:
+            with self._reading:
+                frame = None if self._closed else next(frames, None)
+            if frame is None or self._stop.is_set() or self._closed:
                 return
             yield frame
 
@@ -85,6 +93,8 @@ class Feed:
         if pick.start:
             self.source.seek(pick.start)
         for frame in self.source:
+            if self._stop.is_set() or self._closed:
+                return
             if frame.time >= pick.end:
                 break
             if pick.wants(frame.index, frame.time):
@@ -128,3 +138,5 @@ class Feed:
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
+            if self._closed:
+                self.source.close()

@@ -20,14 +20,16 @@ class Plan:
         timing: of the file.
         pick: which frames are wanted.
         time_base: seconds in a unit of its timestamps.
+        sought: whether decoding begins somewhere before the first frame that is wanted, as far as seeking tells.
     """
 
-    def __init__(self, timing: EvenTiming, pick: Pick, time_base: float) -> None:
+    def __init__(self, timing: EvenTiming, pick: Pick, time_base: float, sought: bool) -> None:
         self.timing, self._pick, self._time_base = timing, pick, time_base
         self._targets = self._wanted_numbers()
         self._target = next(self._targets, None)
         self._early: set[int] = set()  # wanted, and sent before another that is shown earlier
-        self._key: int | None = None  # which key frame decoding was sent to, until a packet of it is there
+        # Which key frame decoding was sent to, until a packet of it is there.
+        self._key = timing.key_before(self._target) if sought and self._target is not None else None
 
     @property
     def finished(self) -> bool:
@@ -44,7 +46,7 @@ class Plan:
     def missed(self, number: int) -> bool:
         """Return whether a jump went too far: the first packet there is shown after the frame that was meant."""
         key, self._key = self._key, None
-        too_far = bool(key) and self._target is not None and number > self._target
+        too_far = key is not None and key > 0 and self._target is not None and number > self._target
         if too_far:
             self._key = key
         return too_far

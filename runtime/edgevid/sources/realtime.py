@@ -33,6 +33,8 @@ class RealtimeSource(Source):
         began: float | None = None
         self._source.pick = self.pick
         for frame in self._source:
+            if frame.time >= self.pick.end:
+                return
             if not self.pick.wants(frame.index, frame.time):
                 continue
             now = time.monotonic()

@@ -44,12 +44,15 @@ class EvenTiming:
 def even_timing(stream: VideoStream) -> EvenTiming | None:
     """Return the timing of a file from its index; None if it has none, or its frames are not evenly spaced."""
     entries = list(stream.index_entries)
-    if len(entries) < 2 or len(entries) != stream.frames or stream.start_time is None:
+    # Other containers state decoding timestamps, or list key frames only.
+    if "mp4" not in stream.container.format.name or stream.start_time is None:
+        return None
+    if len(entries) < 2 or len(entries) != stream.frames:
         return None
     first = entries[0].timestamp
     step = (entries[-1].timestamp - first) / (len(entries) - 1)
     uneven = any(abs(entry.timestamp - first - n * step) > UNEVEN_TICKS for n, entry in enumerate(entries))
-    if step <= 0 or uneven or any(entry.is_discard for entry in entries):
+    if step <= 2 * UNEVEN_TICKS or uneven or any(entry.is_discard for entry in entries):
         return None
     key_frames = tuple(number for number, entry in enumerate(entries) if entry.is_keyframe)
     return EvenTiming(stream.start_time, step, key_frames, len(entries))

@@ -20,6 +20,7 @@ from edgevid.sources.timing import even_timing
 
 EXPECTED = "a video file such as MP4, MKV or AVI"
 DEFAULT_RATE = Fraction(25)
+SEEKABLE = ("mp4", "matroska", "mpegts")  # where a timestamp also tells the frame's number
 # FFmpeg draws text files as pictures of a terminal; nobody means that.
 TEXT_CODECS = frozenset({"ansi", "bintext", "idf", "xbin"})
 
@@ -37,19 +38,19 @@ class VideoSource(Source):
     def __init__(self, path: str | Path) -> None:
         self.name = str(path)
         self.files = [Path(path)]
-        self._container = _open(Path(path))
-        self._sought, self._first = False, 0
-        if not self._container.streams.video:
-            self._container.close()
-            raise SourceError(f"{path}: it has no video stream; expected {EXPECTED}")
-        self._stream = self._container.streams.video[0]
-        if self._stream.codec_context.name in TEXT_CODECS:
-            self._container.close()
-            raise SourceError(f"{path}: it is text; expected {EXPECTED}")
-        self._stream.codec_context.thread_count = 1  # decoding has the feed's thread; the other cores are the engines'
+        self._begin()
         self.rate = _fraction(self._stream.average_rate or self._stream.guessed_rate or DEFAULT_RATE)
         self.time_base = _fraction(self._stream.time_base or 1 / self.rate)
         self.frame_count = self._stream.frames or self._estimated_frames()
+
+    def _begin(self) -> None:
+        """Open the file, at its beginning."""
+        self._container, self._sought, self._first = _open(self.files[0]), False, 0
+        if complaint := _complaint(self._container):
+            self._container.close()
+            raise SourceError(f"{self.files[0]}: {complaint}")
+        self._stream = self._container.streams.video[0]
+        self._stream.codec_context.thread_count = 1  # the other cores are the engines'
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames that can be decoded; raises SourceError if there is none.
@@ -58,9 +59,10 @@ class VideoSource(Source):
         """
         delivered, last = 0, -1
         plan = self._plan()
-        for picture in self._wanted_pictures(plan) if plan else self._pictures():
+        for picture in self._wanted_pictures(plan) if plan else self._pictures_from_start():
             if self._sought and not delivered:  # the file does not number its frames
-                self._first = round((picture.time or 0.0) * self.rate)
+                begin = float((self._stream.start_time or 0) * self.time_base)
+                self._first = round(((picture.time or 0.0) - begin) * self.rate) - self.broken
             index = self._first + delivered + self.broken
             if plan and picture.pts is not None:
                 index = plan.timing.number(picture.pts)
@@ -73,7 +75,9 @@ class VideoSource(Source):
             raise SourceError(f"{self.name}: no frame of it can be decoded; is the file complete?")
 
     def seek(self, seconds: float) -> None:
-        """Begin at the key frame before a time, if the file has an index; else at its beginning."""
+        """Begin at the key frame before a time, if the file tells where that is; else at its beginning."""
+        if not any(name in self._container.format.name for name in SEEKABLE):
+            return
         try:
             self._container.seek(int(seconds / self.time_base), stream=self._stream)
         except av.error.FFmpegError:
@@ -84,6 +88,18 @@ class VideoSource(Source):
         """Close the file."""
         self._container.close()
 
+    def _pictures_from_start(self) -> Iterator[VideoFrame]:
+        """Yield every picture; from the first of the file, where seeking went too far."""
+        pictures = self._pictures()
+        first = next(pictures, None)
+        if self._sought and (first is None or first.time is None or first.time > self.pick.start):
+            self._container.close()
+            self._begin()
+            pictures, first = self._pictures(), None
+        if first is not None:
+            yield first
+        yield from pictures
+
     def _pictures(self) -> Iterator[VideoFrame]:
         for packet in self._packets():
             yield from self._decoded(packet.decode)
@@ -91,7 +107,7 @@ class VideoSource(Source):
     def _plan(self) -> Plan | None:
         """Return how to leave out what is not wanted; None where everything has to be decoded."""
         timing = None if self.pick.everything else even_timing(self._stream)
-        plan = Plan(timing, self.pick, float(self.time_base)) if timing else None
+        plan = Plan(timing, self.pick, float(self.time_base), self._sought) if timing else None
         return None if plan is None or plan.finished else plan
 
     def _wanted_pictures(self, plan: Plan) -> Iterator[VideoFrame]:
@@ -101,6 +117,7 @@ class VideoSource(Source):
         own, decoding goes on there.
         """
         decoder = self._stream.codec_context
+        decoder.open(strict=False)  # some look at what to skip only then
         for packet in self._packets():
             if packet.pts is None:  # the last one, which empties the decoder
                 yield from self._decoded(packet.decode)
@@ -158,6 +175,16 @@ class VideoSource(Source):
     def _estimated_frames(self) -> int | None:
         duration = self._container.duration
         return round(duration / av.time_base * self.rate) if duration else None
+
+
+def _complaint(container: InputContainer) -> str:
+    """Return why a file cannot be classified; empty if it can."""
+    if not container.streams.video:
+        return f"it has no video stream; expected {EXPECTED}"
+    codec = getattr(container.streams.video[0], "codec_context", None)  # None without a decoder, whatever its type says
+    if codec is None:
+        return f"there is no decoder for its video; expected {EXPECTED}, in H.264 say"
+    return f"it is text; expected {EXPECTED}" if codec.name in TEXT_CODECS else ""
 
 
 def _open(path: Path) -> InputContainer:
