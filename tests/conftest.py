@@ -18,6 +18,7 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from edgevid.arrays import Image
 from edgevid.bundle import Bundle
@@ -37,11 +38,18 @@ def picture(color: str, height: int = 72, width: int = 96, seed: int = 0) -> Ima
 
 
 def write_clip(
-    path: Path, colors: list[str], rate: Fraction = Fraction(25), height: int = 72, width: int = 96, **options: str
+    path: Path,
+    colors: list[str],
+    rate: Fraction = Fraction(25),
+    height: int = 72,
+    width: int = 96,
+    codec: str = "libx264",
+    **options: str,
 ) -> Path:
-    """Write an H.264 clip with one picture of each colour, in order."""
+    """Write a clip with one picture of each colour, in order; H.264 unless another encoder is named."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "10", **options})
+        stream = container.add_stream(codec, rate=rate, options={"crf": "10", **options})
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for index, color in enumerate(colors):
             frame = VideoFrame.from_ndarray(picture(color, height, width, index), format="bgr24")

@@ -97,7 +97,7 @@ def _compiled_for_edge_tpu(path: Path) -> EdgeTpu | None:
     if compiler is None:
         return None
     command = [compiler, "-s", "-o", str(path.parent), str(path)]
-    process = subprocess.run(command, capture_output=True, text=True, errors="replace")  # noqa: S603
+    process = subprocess.run(command, capture_output=True, text=True, errors="replace")  # noqa: S603 - found above
     compiled, log = path.with_name(f"{path.stem}_edgetpu.tflite"), path.with_name(f"{path.stem}_edgetpu.log")
     said = process.stdout + process.stderr + (log.read_text(errors="replace") if log.exists() else "")
     log.unlink(missing_ok=True)

@@ -177,7 +177,7 @@ def _groups(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
             if len(group) == size:
                 yield group
                 group = []
-    except EdgevidError:
+    except Exception:
         if group:
             yield group
         raise

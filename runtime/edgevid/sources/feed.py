@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 from edgevid.errors import SourceError
 from edgevid.sources.base import Frame, Source
@@ -34,7 +35,7 @@ class Feed:
     def __init__(self, source: Source, pick: Pick | None = None, stop: threading.Event | None = None) -> None:
         self.source = source
         self.dropped = 0
-        self._pick = source.pick = pick or Pick()
+        self._pick = source.pick = replace(pick or Pick())  # our own: it notes what was taken
         self._stop = stop or threading.Event()
         self._newest: Frame | None = None
         self._changed = threading.Condition()
