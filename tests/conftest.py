@@ -58,15 +58,15 @@ def write_clip(
     return path
 
 
-def write_tagged_clip(path: Path, matrix: int, color_range: int) -> Path:
+def write_tagged_clip(path: Path, matrix: int, color_range: int, layout: str = "yuv420p") -> Path:
     """Write five green pictures that say how their colours are coded, by the numbers of ITU-T H.273."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"crf": "5"})
-        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = 96, 72, layout
         stream.codec_context.colorspace, stream.codec_context.color_range = matrix, color_range
         for index in range(5):
             shown = VideoFrame.from_ndarray(picture("green", 72, 96, index), format="bgr24")
-            coded = shown.reformat(format="yuv420p", dst_colorspace=matrix, dst_color_range=color_range)
+            coded = shown.reformat(format=layout, dst_colorspace=matrix, dst_color_range=color_range)
             container.mux(stream.encode(coded))
         container.mux(stream.encode(None))
     return path

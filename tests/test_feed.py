@@ -10,8 +10,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 
 from edgevid import Frame, Source, SourceError, UsageError, open_source
 from edgevid.sources.feed import Feed
@@ -115,6 +117,20 @@ def test_what_lies_before_a_part_is_not_decoded(long_clip: Path, monkeypatch: py
 B_FRAMES: dict[str, Any] = {"bf": "3", "b_strategy": "0", "sc_threshold": "0"}
 
 
+def write_uneven_clip(path: Path) -> Path:
+    """Write 70 pictures of a rate of 25, two left out in the middle, in a file that counts time in 25ths."""
+    with av.open(str(path), "w", options={"video_track_timescale": "25"}) as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "10", "g": "10"})
+        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
+        for number in range(72):
+            if number not in (35, 36):
+                shown = VideoFrame.from_ndarray(picture("red", seed=number), format="bgr24")
+                shown.pts, shown.time_base = number, Fraction(1, 25)
+                container.mux(stream.encode(shown))
+        container.mux(stream.encode(None))
+    return path
+
+
 @pytest.fixture(scope="session")
 def clips(long_clip: Path, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Clips whose frames depend on each other in different ways."""
@@ -128,6 +144,7 @@ def clips(long_clip: Path, clip: Path, tmp_path_factory: pytest.TempPathFactory)
         "one key frame": write_clip(folder / "one.mp4", colors, g="999"),
         "no table of frames": write_clip(folder / "no_table.mkv", colors, g="20"),
         "other rate": clip,
+        "two frames missing, coarse times": write_uneven_clip(folder / "uneven.mp4"),
         "AV1": write_clip(folder / "av1.mp4", colors[:90], codec="libsvtav1", g="20", preset="12"),
     }
 
@@ -163,8 +180,8 @@ def test_a_part_begins_where_it_is_asked_to_in_every_container(tmp_path: Path, n
     path = write_clip(tmp_path / name, ["red", "blue"] * 40, g="9", **options, **B_FRAMES)
     with open_source(path) as source:
         whole = [(frame.index, frame.time) for frame in source]
-    for number in range(1, 75, 3):
-        start = whole[number][1]
+    for number in range(1, 75, 2):
+        start = whole[number][1] - 0.02 * (number % 4 == 1)  # at a frame, and between two
         for stride in (1, 5):
             expected = [(n, t) for n, t in whole if t >= start and n % stride == 0]
             with Feed(open_source(path), Pick(stride=stride, start=start)) as feed:
@@ -193,6 +210,14 @@ def test_a_pick_is_for_any_number_of_feeds(clip: Path) -> None:
         with Feed(open_source(clip), pick) as feed:
             counts.append(len(list(feed)))
     assert counts[0] == counts[1] > 0
+
+
+def test_a_driver_that_hangs_is_released_once_it_returns() -> None:
+    slow = Counter(live=True, pause_s=1.5)
+    with Feed(slow) as feed:
+        threading.Timer(0.1, feed.close).start()
+        next(iter(feed), None)
+    assert slow.closed.wait(3)
 
 
 def test_a_live_source_ends_at_its_end() -> None:

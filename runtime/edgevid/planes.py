@@ -82,15 +82,12 @@ class PlaneResizer:
     def __call__(self, planes: Planes, out: npt.NDArray[np.uint16]) -> None:
         """Write Y, U and V, resized and upright, into ``out``: (height, width, 3), in steps of 1/256 grey level."""
         height, width = self._size[::-1] if planes.quarter_turns % 2 else self._size
-        color_range = ColorRange.JPEG if planes.full_range else ColorRange.MPEG
         resized = self._converter.reformat(
             planes.frame,
             width,
             height,
             format=FINE_FORMAT,
             interpolation=Interpolation.FAST_BILINEAR,
-            src_color_range=color_range,
-            dst_color_range=color_range,
             threads=1,
         )
         merged = cv2.merge([_rows(plane, np.uint16) for plane in resized.planes], out)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from av.video.stream import VideoStream
 
-__all__ = ["EvenTiming", "even_timing"]
+if TYPE_CHECKING:
+    from av.index import IndexEntry
+
+__all__ = ["EvenTiming", "even_timing", "frame_number"]
 
 UNEVEN_TICKS = 1  # what rounding to the file's time base may move a timestamp by
 
@@ -41,13 +45,17 @@ class EvenTiming:
         return bisect_right(self.key_frames, number) - 1
 
 
+def frame_number(stream: VideoStream, decoded: int) -> int | None:
+    """Return the number of the key frame with that decoding timestamp; None where the file's index does not tell."""
+    entries = _complete_index(stream)
+    place = bisect_left(entries, decoded, key=lambda entry: entry.timestamp)
+    return place if place < len(entries) and entries[place].timestamp == decoded else None
+
+
 def even_timing(stream: VideoStream) -> EvenTiming | None:
     """Return the timing of a file from its index; None if it has none, or its frames are not evenly spaced."""
-    entries = list(stream.index_entries)
-    # Other containers state decoding timestamps, or list key frames only.
-    if "mp4" not in stream.container.format.name or stream.start_time is None:
-        return None
-    if len(entries) < 2 or len(entries) != stream.frames:
+    entries = _complete_index(stream)
+    if len(entries) < 2 or stream.start_time is None:
         return None
     first = entries[0].timestamp
     step = (entries[-1].timestamp - first) / (len(entries) - 1)
@@ -56,3 +64,12 @@ def even_timing(stream: VideoStream) -> EvenTiming | None:
         return None
     key_frames = tuple(number for number, entry in enumerate(entries) if entry.is_keyframe)
     return EvenTiming(stream.start_time, step, key_frames, len(entries))
+
+
+def _complete_index(stream: VideoStream) -> list[IndexEntry]:
+    """Return an entry for each frame, in decoding order; nothing where the file has no such index.
+
+    Other containers than MP4 and MOV state other timestamps in it, or list key frames only.
+    """
+    entries = list(stream.index_entries) if "mp4" in stream.container.format.name else []
+    return entries if len(entries) == stream.frames else []

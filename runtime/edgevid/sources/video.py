@@ -16,7 +16,7 @@ from edgevid.errors import SourceError
 from edgevid.planes import upright_picture
 from edgevid.sources.base import Frame, Source
 from edgevid.sources.plan import Plan
-from edgevid.sources.timing import even_timing
+from edgevid.sources.timing import even_timing, frame_number
 
 EXPECTED = "a video file such as MP4, MKV or AVI"
 DEFAULT_RATE = Fraction(25)
@@ -46,6 +46,7 @@ class VideoSource(Source):
     def _begin(self) -> None:
         """Open the file, at its beginning."""
         self._container, self._sought, self._first = _open(self.files[0]), False, 0
+        self._landed: int | None = None  # where seeking led to, a decoding timestamp
         if complaint := _complaint(self._container):
             self._container.close()
             raise SourceError(f"{self.files[0]}: {complaint}")
@@ -60,9 +61,8 @@ class VideoSource(Source):
         delivered, last = 0, -1
         plan = self._plan()
         for picture in self._wanted_pictures(plan) if plan else self._pictures_from_start():
-            if self._sought and not delivered:  # the file does not number its frames
-                begin = float((self._stream.start_time or 0) * self.time_base)
-                self._first = round(((picture.time or 0.0) - begin) * self.rate) - self.broken
+            if self._sought and not delivered:
+                self._first = self._number_there(picture) - self.broken
             index = self._first + delivered + self.broken
             if plan and picture.pts is not None:
                 index = plan.timing.number(picture.pts)
@@ -139,6 +139,12 @@ class VideoSource(Source):
     def _go_to(self, timestamp: int) -> None:
         self._container.seek(timestamp, stream=self._stream)  # which makes the decoder forget, too
 
+    def _number_there(self, picture: VideoFrame) -> int:
+        """Return the number of the first picture after seeking: by the file's index, else by its time."""
+        landed = None if self._landed is None else frame_number(self._stream, self._landed)
+        begin = float((self._stream.start_time or 0) * self.time_base)
+        return round(((picture.time or 0.0) - begin) * self.rate) if landed is None else landed
+
     def _drained(self) -> list[VideoFrame]:
         """Return what the decoder still holds; it takes nothing more until it is sent elsewhere."""
         pictures = list(self._stream.codec_context.decode(None))
@@ -170,6 +176,8 @@ class VideoSource(Source):
                 return
             if packet is None:
                 return
+            if self._sought and self._landed is None:
+                self._landed = packet.dts
             yield packet
 
     def _estimated_frames(self) -> int | None:
