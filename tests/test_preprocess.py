@@ -159,6 +159,7 @@ def test_a_file_says_how_its_colours_are_coded(tmp_path: Path, numbers: tuple[in
 
 
 def test_nothing_is_allocated_for_a_frame_like_the_one_before() -> None:
+    spec = InputSpec(height=160, width=240, channels=3, color="rgb")
     channels_last, channels_first = (1, 160, 240, 3), (1, 3, 160, 240)
     targets = [
         Tensor(shape=channels_last, dtype="float32"),
@@ -168,7 +169,7 @@ def test_nothing_is_allocated_for_a_frame_like_the_one_before() -> None:
     image = picture("red", 270, 480)
     picture_planes = planes(np.full((270, 480), 99), np.full((135, 240), 99), np.full((135, 240), 99))
     for target in targets:
-        preprocess, out = Preprocessor(RGB, steps(fit="letterbox"), target), np.zeros(target.shape, target.dtype)
+        preprocess, out = Preprocessor(spec, steps(fit="letterbox"), target), np.zeros(target.shape, target.dtype)
         for each in (image, picture_planes):
             preprocess(each, out)
             tracemalloc.start()
