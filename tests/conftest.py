@@ -233,6 +233,12 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "needs_software_gpu": lambda: Path("/usr/lib/chromium/vk_swiftshader_icd.json").exists(),
     "needs_tflite_runtime": lambda: sys.version_info < (3, 12),
 }
+LONG_FILES = ("test_demo.py", "test_collapse.py", "test_gate.py", "test_convert_stopped.py", "test_convert.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take minutes first: one of them at the end would keep all but one processor waiting."""
+    items.sort(key=lambda item: LONG_FILES.index(item.path.name) if item.path.name in LONG_FILES else len(LONG_FILES))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

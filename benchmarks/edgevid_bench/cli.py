@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import signal
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import click
-import msgspec
-from rich.table import Table
 
 from edgevid.backends import BACKENDS, DEVICES
 from edgevid.bundle import Bundle, find_bundle
@@ -16,24 +18,24 @@ from edgevid.cli.terminal import Terminal, common_options, completing, completin
 from edgevid.errors import GateError, MissingExtraError, UsageError
 from edgevid.manifest import VARIANT_IDS
 from edgevid.measured import MeasuredRow, remember
-from edgevid.sinks.base import check_output
 from edgevid.sources import SAMPLE_NAMES
+from edgevid_bench.baseline import check_baseline
+from edgevid_bench.lines import report_lines
 from edgevid_bench.options import BenchOptions
-from edgevid_bench.report import Report, faithful_rows, row_table
+from edgevid_bench.recommend import faithful
+from edgevid_bench.report import Report, read_report
+from edgevid_bench.writers import WRITERS, check_report, write_report
 
 __all__ = ["bench"]
 
-AGREEMENT_NOTE = (
-    "at once: inferences side by side in an end-to-end run; "
-    "efficiency: end to end ÷ roofline, which is cores ÷ CPU time a frame of the bare stages; "
-    "agreement: of smoothed labels with the Keras model's, measured at conversion"
-)
 EPILOG = """
 \b
 Examples:
   edgevid bench
-  edgevid bench model.edgevid --source clip.mp4 --output report.json
-  edgevid bench --backends litert --variants tflite-int8,tflite-fp32 --threads 1,4 --rounds 5
+  edgevid bench model.edgevid --source clip.mp4 --output report.json --output report.html
+  edgevid bench --backends litert --variants tflite-int8,tflite-fp32 --threads 1,4
+  edgevid bench --duration 10m                       does it keep its speed when it gets warm?
+  edgevid bench --baseline old.json --fail-below 0.9 exits 3 where a row got slower
 \b
 Without --source: the sample clip 'bikes' of the [sample] extra.
 """
@@ -58,18 +60,29 @@ Without --source: the sample clip 'bikes' of the [sample] extra.
     "--devices",
     metavar="LIST",
     shell_complete=completing(DEVICES),
-    default="cpu",
-    show_default=True,
-    help=f"Of {', '.join(DEVICES)}, for the backends that have them.",
+    help=f"Of {', '.join(DEVICES)}.  [default: all that can be used here]",
 )
 @click.option("--variants", metavar="LIST", shell_complete=completing(VARIANT_IDS), help="[default: all in the bundle]")
 @click.option("--threads", metavar="LIST", help="Threads of one inference.  [default: 1 to the number of cores]")
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Frames in one inference.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measure each row N times.")
 @click.option(
-    "--seconds", type=click.FloatRange(0), default=1.0, show_default=True, help="Of inference a row and round."
+    "--min-rounds", type=click.IntRange(1), default=3, show_default=True, help="Measure each row N times at least."
 )
-@click.option("--max-frames", type=click.IntRange(1), default=500, show_default=True, help="Of the clip, a round.")
+@click.option(
+    "--max-rounds",
+    type=click.IntRange(1),
+    default=12,
+    show_default=True,
+    help="And those that may be the fastest so often at most.",
+)
+@click.option(
+    "--min-secs",
+    type=click.FloatRange(0),
+    default=2.0,
+    show_default=True,
+    help="Run each row so long at least, all rounds together.",
+)
+@click.option("--max-frames", type=click.IntRange(1), default=500, show_default=True, help="Of the clip, a pass.")
 @click.option("--video", is_flag=True, help="Write annotated video in the runs from end to end.")
 @click.option(
     "--max-drop",
@@ -78,63 +91,76 @@ Without --source: the sample clip 'bikes' of the [sample] extra.
     show_default=True,
     help="Smoothed agreement that the recommendation may lose.",
 )
-@click.option("--output", metavar="REPORT.json", type=click.Path(path_type=Path), help="Write the report.")
+@click.option("--allow-disturbed", is_flag=True, help="Take what was measured while other programs ran, too.")
+@click.option("--duration", metavar="TIME", help="Then run the best row for so long, such as 10m or 90s.")
+@click.option(
+    "--baseline",
+    metavar="REPORT.json",
+    type=click.Path(path_type=Path),
+    help="Compare with an earlier report, and exit 3 where a row got slower.",
+)
+@click.option(
+    "--fail-below",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.9,
+    show_default=True,
+    help="Of the baseline's speed, beyond the noise.",
+)
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help=f"Write the report, as its suffix says: {', '.join(WRITERS)}. Can be given several times.",
+)
 @click.option("--force", is_flag=True, help="Replace a report of that name.")
 @common_options
 @click.pass_obj
 def bench(
     terminal: Terminal,
+    /,
     bundle: Path | None,
-    source: str,
     backends: str | None,
-    devices: str,
+    devices: str | None,
     variants: str | None,
     threads: str | None,
-    batch: int,
-    rounds: int,
-    seconds: float,
-    max_frames: int,
-    video: bool,
-    max_drop: float,
-    output: Path | None,
+    duration: str | None,
+    baseline: Path | None,
+    fail_below: float,
+    output: tuple[Path, ...],
     force: bool,
+    **chosen: Any,
 ) -> int:
     """Measure frames per second, latency, memory and agreement of every backend and variant on this machine.
 
-    Every row is measured in several rounds, in random order and in a process of its own.
+    Every row is measured in several rounds, in random order and in a process of its own. Rows whose 95 % intervals
+    overlap are not told apart, and share a rank.
     """
-    if output:
-        check_output(output, force)
+    for path in output:
+        check_report(path, force)
+    old = read_report(baseline) if baseline else None
     opened = find_bundle(bundle)
-    names = listed(backends) or tuple(name for name, entry in BACKENDS.items() if entry.automatic and entry.installed)
-    for name in names:
-        if name not in BACKENDS:
-            raise UsageError(f"backend {name!r}: expected some of {', '.join(BACKENDS)}")
-    for device in listed(devices):
-        if device.partition(":")[0] not in DEVICES:
-            raise UsageError(f"device {device!r}: expected some of {', '.join(DEVICES)}")
     options = BenchOptions(
-        source=source,
-        backends=names,
+        backends=listed(backends),
         devices=listed(devices),
-        variants=listed(variants) or opened.variant_ids,
+        variants=listed(variants),
         threads=_counts(threads),
-        batch=batch,
-        rounds=rounds,
-        seconds=seconds,
-        max_frames=max_frames,
-        video=video,
-        max_drop=max_drop,
+        duration_s=_seconds(duration),
+        **chosen,
     )
-    report = measure_with_progress(opened, options, terminal)
+    report = measure_with_progress(opened, options, terminal, " ".join(["edgevid", *map(shlex.quote, sys.argv[1:])]))
     terminal.result(*report_lines(report))
-    if output:
-        write_report(report, output)
-        terminal.result(f"wrote {output}")
-    if not (backends or variants or threads or video) and batch == 1:
-        _remember(opened, report, options.devices, terminal)
-    _check_gate(report, listed(backends), options.devices, variants_asked=bool(variants))
-    return 0 if report.method["complete"] else 128 + signal.SIGINT
+    for path in output:
+        write_report(report, path)
+        terminal.result(f"wrote {path}")
+    if options.full:
+        _remember(opened, report, terminal)
+    if not report.method.complete:
+        return 128 + signal.SIGINT
+    _check_gate(report, options)
+    if old:
+        terminal.result(*check_baseline(report, old, fail_below))
+    return 0
 
 
 def check_packages() -> None:
@@ -147,7 +173,7 @@ def check_packages() -> None:
         raise MissingExtraError("edgevid bench", "psutil", "bench")
 
 
-def measure_with_progress(bundle: Bundle, options: BenchOptions, terminal: Terminal) -> Report:
+def measure_with_progress(bundle: Bundle, options: BenchOptions, terminal: Terminal, command: str = "") -> Report:
     """Measure with a progress bar.
 
     Raises:
@@ -162,23 +188,11 @@ def measure_with_progress(bundle: Bundle, options: BenchOptions, terminal: Termi
             bundle,
             options,
             lambda what, done, total: progress.update(task, description=what, completed=done, total=total),
+            command,
         )
 
 
-def report_lines(report: Report) -> list[str | Table]:
-    """Return the report for reading."""
-    machine, method = report.machine, report.method
-    incomplete = "" if method["complete"] else ", interrupted"
-    return [
-        f"{machine['cpu']}, cores: {machine['cores']}, {report.source['name']}, rounds: {method['rounds']}{incomplete}",
-        row_table(report.rows),
-        AGREEMENT_NOTE,
-        *_failures(report),
-        *_recommended(report),
-    ]
-
-
-def _remember(bundle: Bundle, report: Report, devices: tuple[str, ...], terminal: Terminal) -> None:
+def _remember(bundle: Bundle, report: Report, terminal: Terminal) -> None:
     """Keep what a full bench measured, so that ``run`` goes by it; where that fails, nothing else does."""
     rows = tuple(
         MeasuredRow(
@@ -187,51 +201,39 @@ def _remember(bundle: Bundle, report: Report, devices: tuple[str, ...], terminal
             variant=row.variant,
             threads=row.threads,
             end_to_end_fps=row.end_to_end_fps or 0.0,
-            infer_ms=row.infer_ms.p50 if row.infer_ms else 0.0,
+            infer_ms=row.label_ms.p50 if row.label_ms else 0.0,
         )
-        for row in faithful_rows(report.rows, bundle.manifest.max_drop)
+        for row in report.rows
+        if faithful(row, bundle.manifest.max_drop)
     )
-    if rows and report.method["complete"]:
+    if rows and report.method.complete:
         try:
-            remember(bundle, devices, rows)
+            remember(bundle, tuple(dict.fromkeys(row.device for row in report.rows)), rows)
             terminal.message("run goes by this from now on, where neither --backend nor --variant is given")
         except OSError as error:
             terminal.message(f"run will not know of this bench: {error.filename}: {error.strerror}")
 
 
-def _failures(report: Report) -> list[str]:
-    """Return why rows are not there, each reason once."""
-    reasons: dict[str, list[str]] = {}
-    for row in report.rows:
-        if row.status != "ok":
-            reasons.setdefault(row.reason, []).append(f"{row.backend} {row.device} {row.variant}")
-    return [f"{', '.join(dict.fromkeys(rows))}: {reason}" for reason, rows in reasons.items()]
-
-
-def _recommended(report: Report) -> list[str]:
-    best = report.recommendation
-    if best is None:
-        return ["nothing to recommend: no row is known to keep the Keras model's labels within --max-drop"]
-    where = f"--backend {best.backend} --device {best.device} --variant {best.variant} --threads {best.threads}"
-    if best.batch > 1:
-        where += f" --batch {best.batch}"
-    command = f"edgevid run {report.bundle['path']} {where} --source CLIP"
-    return [f"recommended: {best.sentence}", f"use it: {command}"]
-
-
-def write_report(report: Report, path: Path) -> None:
-    """Write the report as JSON."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-
-
-def _check_gate(report: Report, backends: tuple[str, ...], devices: tuple[str, ...], variants_asked: bool) -> None:
+def _check_gate(report: Report, options: BenchOptions) -> None:
     """Fail if a backend or a device that was named ran nothing, or not a variant that was named too, or nothing ran."""
     ran = {name for row in report.rows if row.status == "ok" for name in (row.backend, row.device)}
-    named = {*backends, *(device.partition(":")[0] for device in devices)}
+    named = {*options.backends, *(device.partition(":")[0] for device in options.devices)}
     for row in report.rows:
         where = {row.backend, row.device.partition(":")[0]} & named
-        if row.status != "ok" and (not ran or where - ran or (variants_asked and row.backend in backends)):
+        if row.status != "ok" and (not ran or where - ran or (options.variants and row.backend in options.backends)):
             raise GateError(f"{row.backend} {row.device} {row.variant} cannot run: {row.reason}")
+    for place, reason in report.absent.items():
+        if set(place.split()) & named - ran:
+            raise GateError(f"{place} cannot run: {reason}")
+
+
+def _seconds(text: str | None) -> float:
+    if text is None:
+        return 0.0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text.strip())
+    if match is None or not float(match[1]):
+        raise UsageError(f"--duration {text!r}: expected a time such as 90s, 10m or 1h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def _counts(text: str | None) -> tuple[int, ...]:

@@ -163,7 +163,7 @@ def coverage_table(outcomes: Sequence[Outcome], image_size: int) -> str:
         all=len(outcomes),
         size=image_size,
         error=LARGEST_FLOAT_ERROR,
-        machine=f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}",
+        machine=f"{machine.cpu}, {machine.cores} cores, Python {machine.python}",
         versions=", ".join(f"{name} {version(name)}" for name in DISTRIBUTIONS),
     )
     return "\n".join([text, *map(_row, outcomes), ""])

@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import resource
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
 
 from edgevid import __version__
 from edgevid.backends import available_cores
-from edgevid.hardware import cpu_model
+from edgevid.hardware import board_model, cpu_model
+from edgevid.measured import engine_versions
+from edgevid_bench.conditions import conditions
+from edgevid_bench.report import Conditions, Machine
 
 __all__ = ["describe_machine", "peak_rss_mb"]
 
-DISTRIBUTIONS = ("ai-edge-litert", "onnxruntime", "numpy", "opencv-python-headless", "av")
-GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
-
-def describe_machine() -> dict[str, str | int | float | dict[str, str]]:
-    """Return the processor, memory, system, load and the versions that were measured."""
-    facts: dict[str, str | int | float | dict[str, str]] = {
-        "cpu": cpu_model(),
-        "architecture": platform.machine(),
-        "cores": available_cores(),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "load_before": round(os.getloadavg()[0], 2),
-        "versions": {"edgevid": __version__, **_versions()},
-    }
-    if GOVERNOR.exists():
-        facts["governor"] = GOVERNOR.read_text().strip()
-    return facts
+def describe_machine(
+    before: Conditions | None = None, after: Conditions | None = None, calibration_ms: float | None = None
+) -> Machine:
+    """Return the processor, memory, system, and the versions that were measured, with its state before and after."""
+    return Machine(
+        cpu=cpu_model(),
+        board=board_model(),
+        architecture=platform.machine(),
+        cores=available_cores(),
+        memory_gb=round(psutil.virtual_memory().total / 1e9, 1),
+        system=platform.platform(),
+        python=platform.python_version(),
+        versions={"edgevid": __version__, **engine_versions()},
+        calibration_ms=calibration_ms,
+        before=before or conditions(),
+        after=after,
+    )
 
 
 def peak_rss_mb() -> float:
@@ -47,13 +47,3 @@ def peak_rss_mb() -> float:
                 return int(line.split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in DISTRIBUTIONS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -4,128 +4,139 @@ from __future__ import annotations
 
 import random
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from statistics import median
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
+from pathlib import Path
 
 import msgspec
-import numpy as np
 
-from edgevid.backends import BACKENDS, available_cores
-from edgevid.bundle import Bundle
+from edgevid.backends import BACKENDS
+from edgevid.bundle import Bundle, sha256_file
 from edgevid.child import how_it_ended, run_module
-from edgevid.errors import MissingExtraError, UsageError
-from edgevid.manifest import Variant
+from edgevid.manifest import MANIFEST_FILE
 from edgevid.sources import open_source
+from edgevid_bench.candidates import Candidate, candidates
+from edgevid_bench.conditions import conditions
 from edgevid_bench.machine import describe_machine
 from edgevid_bench.options import ALL_STAGES, BenchOptions
-from edgevid_bench.report import InferMs, Report, Row, recommend
+from edgevid_bench.recommend import faithful, ranked, recommend, undecided
+from edgevid_bench.report import Clip, Method, Minute, Model, Report
+from edgevid_bench.sustained import long_run, sustained
+from edgevid_bench.trials import Trials, build_rows, outlines
 from edgevid_bench.worker import Measured, Request
 
-__all__ = ["Candidate", "candidates", "default_threads", "run_bench"]
+__all__ = ["Progress", "in_own_process", "measure_rounds", "request_for", "run_bench"]
 
-RESAMPLES = 1000
-BLOCK = 20  # neighbouring latencies depend on each other, so they are resampled in blocks of this length
 TIMEOUT_S = 600
+ATTEMPTS = 3  # at a round that something disturbs
+STAGE_ROUNDS = 3  # in which the stages are measured, too
 
-# Called with what is measured, how many measurements are done, and how many there are.
+# Called with what is measured, how many measurements are done, and how many there will be at most.
 Progress = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A row to be measured."""
+def run_bench(bundle: Bundle, options: BenchOptions, progress: Progress, command: str = "") -> Report:
+    """Measure every row in interleaved rounds, and return the report.
 
-    backend: str
-    device: str
-    variant: Variant
-    threads: int
-
-
-def candidates(bundle: Bundle, options: BenchOptions) -> list[Candidate]:
-    """Return every backend × device it runs on × variant it reads × thread count, one of those off the CPU.
-
-    Raises:
-        UsageError: a variant is not in the bundle, or there is nothing to measure.
-    """
-    variants = [bundle.variant(variant_id) for variant_id in options.variants]
-    rows = [
-        Candidate(backend, device, variant, count)
-        for backend in options.backends
-        for device in options.devices
-        if device.partition(":")[0] in BACKENDS[backend].devices
-        for variant in variants
-        if variant.format in BACKENDS[backend].formats
-        for count in (options.threads or default_threads() if device == "cpu" else (0,))
-    ]
-    if not rows:
-        raise UsageError(
-            f"nothing to measure: {', '.join(options.backends)} reads none of {', '.join(options.variants)} "
-            f"on {', '.join(options.devices)}"
-        )
-    return rows
-
-
-def run_bench(bundle: Bundle, options: BenchOptions, progress: Progress) -> Report:
-    """Measure every row in every round, the rows of a round in random order, and return the report.
-
-    After Ctrl-C the report holds what was measured, and says that it is not complete.
+    Each row is measured in ``min_rounds`` rounds, and those that may be the fastest that keeps the labels in up to
+    ``max_rounds``, until they are told apart. After Ctrl-C the report holds what was measured, and says that it is not
+    complete.
 
     Raises:
         UsageError: there is nothing to measure.
         SourceError: the clip cannot be opened.
     """
-    rows = candidates(bundle, options)
-    machine = describe_machine()
-    with open_source(options.source) as source:
-        facts: dict[str, str | int | float] = {
-            "name": source.name.rpartition("/")[2],
-            "frames": source.frame_count or 0,
-            "rate": float(source.rate),
-        }
-    order = random.Random(options.seed)  # noqa: S311 - an order, not a secret
-    measured: dict[Candidate, list[Measured]] = {row: [] for row in rows if BACKENDS[row.backend].installed}
-    done, total = 0, options.rounds * len(measured)
+    begin, before = time.monotonic(), conditions()
+    rows, absent = candidates(bundle, options)
+    clip = _clip(options.source)
+    trials = {row: Trials() for row in rows if BACKENDS[row.backend].installed}
+    complete, steady, minutes = False, None, list[Minute]()
     try:
-        for _ in range(options.rounds):
-            for row in order.sample(list(measured), len(measured)):
-                progress(f"{row.backend} {row.device} {row.variant.id} × {row.threads}", done, total)
-                measured[row].append(_in_own_process(bundle, row, options))
-                done += 1
+        measure_rounds(
+            trials, options, lambda row, number: in_own_process(request_for(bundle, row, options, number)), progress
+        )
+        steady = _steadiest(rows, trials, options) if options.duration_s else None
+        for minute in long_run(request_for(bundle, steady, options), options.duration_s) if steady else ():
+            minutes.append(minute)
+            progress(f"seconds of {steady}", round(minute.until_s), round(options.duration_s))
+        complete = True
     except KeyboardInterrupt:  # what was measured is worth keeping
-        if not done:
+        if not any(found.undisturbed or found.disturbed for found in trials.values()):
             raise
-    finished = tuple(_row(row, measured.get(row), options) for row in rows if measured.get(row, [None]))
+    finished = ranked(build_rows(rows, trials, options))
+    every = [
+        measured for found in trials.values() for measured in (*found.undisturbed.values(), *found.disturbed.values())
+    ]
     return Report(
-        machine=machine,
-        bundle={"name": bundle.manifest.name, "path": str(bundle.path), "source_sha256": bundle.manifest.source.sha256},
-        source=facts,
-        method={
-            "rounds": options.rounds,
-            "complete": done == total,
-            "seconds_a_round": options.seconds,
-            "frames_a_round": options.max_frames,
-            "order": f"random within each round, seed {options.seed}",
-            "process": "a new one for each row and round",
-            "end_to_end": f"{', '.join(options.stages)} every frame of the clip; median of the rounds",
-            "roofline": "cores ÷ CPU time a frame of these stages, each alone on one core, warm; median of the rounds",
-            "agreement": "with the Keras model, on the frames held out at conversion",
-        },
+        machine=describe_machine(before, conditions(), min((each.calibration_ms for each in every), default=None)),
+        bundle=_model(bundle),
+        source=clip,
+        method=Method(
+            command=command,
+            date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - begin, 1),
+            min_rounds=options.min_rounds,
+            max_rounds=options.max_rounds,
+            min_secs=options.min_secs,
+            max_frames=options.max_frames,
+            video=options.video,
+            batch=options.batch,
+            max_drop=options.max_drop,
+            allow_disturbed=options.allow_disturbed,
+            seed=options.seed,
+            complete=complete,
+        ),
         rows=finished,
+        absent=absent,
         recommendation=recommend(finished, options.max_drop),
+        sustained=sustained(str(steady), minutes),
     )
 
 
-def default_threads() -> list[int]:
-    """Return the thread counts worth measuring here: all up to 4 cores, then powers of two and all cores."""
-    cores = available_cores()
-    few = range(1, min(cores, 4) + 1)
-    many = (2**exponent for exponent in range(3, 12) if 2**exponent < cores)
-    return sorted({*few, *many, cores})
+def measure_rounds(
+    trials: dict[Candidate, Trials],
+    options: BenchOptions,
+    measure: Callable[[Candidate, int], Measured],
+    progress: Progress,
+) -> None:
+    """Measure the rows round by round, those of a round in random order; fill ``trials``."""
+    order = random.Random(options.seed)  # noqa: S311 - an order, not a secret
+    due, done = list(trials), 0
+    for number in range(options.max_rounds):
+        rounds_left = (options.min_rounds if number < options.min_rounds else options.max_rounds) - number
+        total = done + rounds_left * len(due)
+        for row in order.sample(due, len(due)):
+            for attempt in range(ATTEMPTS):
+                again = " again, it was disturbed" if attempt else ""
+                progress(f"round {number + 1}: {row}{again}", done, total)
+                measured = measure(row, number)
+                if not trials[row].add(number, measured, options.allow_disturbed):
+                    break
+                trials[row].repeated += 1
+            done += 1
+        due = [row for row in due if not trials[row].error]
+        if number + 1 >= options.min_rounds:
+            open_rows = undecided(outlines(due, trials, options), options.max_drop)
+            due = [row for row in due if row in open_rows]
+        if not due:
+            return
 
 
-def _in_own_process(bundle: Bundle, row: Candidate, options: BenchOptions) -> Measured:
-    request = Request(
+def _steadiest(rows: Iterable[Candidate], trials: dict[Candidate, Trials], options: BenchOptions) -> Candidate | None:
+    """Return the row to run for long: the fastest that keeps the labels, or where none is known to, the fastest."""
+    outlined = {row: found for row, found in outlines(list(rows), trials, options).items() if found.status == "ok"}
+    return max(
+        outlined,
+        key=lambda row: (faithful(outlined[row], options.max_drop), outlined[row].end_to_end_fps or 0.0),
+        default=None,
+    )
+
+
+def request_for(bundle: Bundle, row: Candidate, options: BenchOptions, number: int = 0) -> Request:
+    """Return what to measure of a row in the round of that number."""
+    stages = ALL_STAGES if number == 0 else options.stages
+    return Request(
         bundle=str(bundle.path),
         backend=row.backend,
         device=row.device,
@@ -133,12 +144,18 @@ def _in_own_process(bundle: Bundle, row: Candidate, options: BenchOptions) -> Me
         threads=row.threads,
         batch=options.batch,
         source=options.source,
-        seconds=options.seconds,
+        secs=options.secs_a_round,
         max_frames=options.max_frames,
         video=options.video,
+        emulated=row.device in options.devices,
+        stages=stages if number < STAGE_ROUNDS else (),
     )
+
+
+def in_own_process(request: Request, module: str = "edgevid_bench.worker") -> Measured:
+    """Measure in a new process."""
     try:
-        ended = run_module("edgevid_bench.worker", stdin=msgspec.json.encode(request), timeout_s=TIMEOUT_S)
+        ended = run_module(module, stdin=msgspec.json.encode(request), timeout_s=TIMEOUT_S)
     except subprocess.TimeoutExpired:
         return Measured(error=f"no answer within {TIMEOUT_S} s")
     try:
@@ -147,70 +164,27 @@ def _in_own_process(bundle: Bundle, row: Candidate, options: BenchOptions) -> Me
         return Measured(error=how_it_ended(ended))
 
 
-def _row(row: Candidate, rounds: Sequence[Measured] | None, options: BenchOptions) -> Row:
-    """Return what the rounds of one row amount to."""
-    parity = row.variant.parity
-    if not BACKENDS[row.backend].automatic or (parity and parity.data == "noise"):
-        parity = None  # the null backend runs no variant, and noise says nothing of real frames
-    bare = Row(
-        backend=row.backend,
-        device=row.device,
-        variant=row.variant.id,
-        threads=row.threads,
-        batch=options.batch,
-        status="failed",
-        file_bytes=row.variant.bytes,
-        top1_agreement=parity.top1_agreement if parity else None,
-        smoothed_agreement=parity.smoothed_agreement if parity else None,
+def _clip(name: str) -> Clip:
+    with open_source(name) as source:
+        width, height = next(iter(source)).picture.shape[1::-1]
+        files = [Path(file) for file in source.files if Path(file).is_file()]
+        return Clip(
+            name=source.name.rpartition("/")[2],
+            sha256=sha256_file(files[0]) if len(files) == 1 else "",
+            frames=source.frame_count or 0,
+            rate=float(source.rate),
+            width=width,
+            height=height,
+        )
+
+
+def _model(bundle: Bundle) -> Model:
+    manifest = bundle.manifest
+    accuracy = manifest.keras_accuracy
+    return Model(
+        name=manifest.name,
+        path=str(bundle.path),
+        source_sha256=manifest.source.sha256,
+        manifest_sha256=sha256_file(bundle.path / MANIFEST_FILE),
+        keras_accuracy=accuracy.accuracy if accuracy else None,
     )
-    if rounds is None:
-        entry = BACKENDS[row.backend]
-        reason = str(MissingExtraError(f"backend {row.backend!r}", str(entry.package), entry.extra))
-        return msgspec.structs.replace(bare, status="unavailable", reason=reason)
-    errors = [measured.error for measured in rounds if measured.error]
-    if errors:
-        return msgspec.structs.replace(bare, reason=errors[0])
-    latencies = [np.array(measured.infer_ms) for measured in rounds]
-    together = np.concatenate(latencies)
-    p50, p90, p99 = (float(value) for value in np.percentile(together, (50, 90, 99)))
-    stages = {stage: median(measured.stage_cpu_ms[stage] for measured in rounds) for stage in ALL_STAGES}
-    end_to_end_fps = median(measured.end_to_end_fps for measured in rounds)
-    # Off the CPU, the CPU time of an inference says nothing.
-    cpu_ms = sum(stages[stage] for stage in options.stages) if rounds[0].device == "cpu" else 0.0
-    roofline = available_cores() * 1e3 / cpu_ms if cpu_ms else None
-    return msgspec.structs.replace(
-        bare,
-        device=rounds[0].device,
-        hardware=rounds[0].hardware,
-        precision=rounds[0].precision,
-        emulated=rounds[0].emulated,
-        operators=rounds[0].operators,
-        on_device=rounds[0].on_device,
-        threads=rounds[0].threads,
-        workers=rounds[0].workers,
-        status="ok",
-        load_ms=median(measured.load_ms for measured in rounds),
-        first_inference_ms=median(measured.first_inference_ms for measured in rounds),
-        infer_ms=InferMs(p50, p90, p99, median_interval(latencies)),
-        infer_fps=options.batch * 1e3 / p50,
-        end_to_end_fps=end_to_end_fps,
-        stage_cpu_ms=stages,
-        roofline_fps=roofline,
-        efficiency=end_to_end_fps / roofline if roofline else None,
-        peak_rss_mb=max(measured.peak_rss_mb for measured in rounds),
-    )
-
-
-def median_interval(rounds: Sequence[np.typing.NDArray[np.float64]], seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % interval of the median, by a bootstrap over blocks of neighbouring values.
-
-    Source: Künsch, "The jackknife and the bootstrap for general stationary observations" (1989).
-    """
-    blocks = [block for values in rounds for block in np.array_split(values, max(1, len(values) // BLOCK))]
-    generator = np.random.default_rng(seed)
-    medians = [
-        np.median(np.concatenate([blocks[index] for index in generator.integers(0, len(blocks), len(blocks))]))
-        for _ in range(RESAMPLES)
-    ]
-    low, high = np.percentile(medians, (2.5, 97.5))
-    return float(low), float(high)

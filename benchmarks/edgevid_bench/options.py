@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ALL_STAGES", "BenchOptions"]
+from edgevid.errors import UsageError
+
+__all__ = ["ALL_STAGES", "STAGES", "VIDEO_STAGES", "BenchOptions"]
 
 STAGES = ("decode", "preprocess", "infer", "smooth")
 VIDEO_STAGES = ("draw", "encode")
@@ -16,32 +18,52 @@ class BenchOptions:
     """What to measure, and how.
 
     Attributes:
-        backends: names in the table of backends.
-        variants: ids of variants of the bundle.
-        devices: where each backend shall run, of those that it can.
-        threads: threads of one inference, on the CPU; empty for one to the number of cores.
         source: the clip.
+        backends: names in the table of backends; empty for all that are installed.
+        variants: ids of variants of the bundle; empty for all.
+        devices: where each backend shall run, of those that it can; empty for all that can be used here.
+        threads: threads of one inference, on the CPU; empty for one to the number of cores.
         batch: how many frames one inference takes.
-        rounds: how often each row is measured, in a new process each time.
-        seconds: how long bare inference is timed, a row and round.
-        max_frames: how many frames of the clip a round runs through.
+        min_rounds: how often each row is measured at least, in a new process each time.
+        max_rounds: how often at most, where a row cannot be told from the fastest.
+        min_secs: how long each row runs from end to end at least, all rounds together.
+        max_frames: how many frames of the clip a pass runs through.
         video: whether runs from end to end write annotated video.
         max_drop: how much smoothed agreement the recommendation may lose.
+        allow_disturbed: take what was measured while other programs or a hypervisor took the processor, too.
+        duration_s: how long the recommended row runs in the end, to see whether it keeps its speed.
         seed: of the order of the rows within a round.
     """
 
     source: str
-    backends: tuple[str, ...]
-    variants: tuple[str, ...]
-    devices: tuple[str, ...] = ("cpu",)
+    backends: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
     threads: tuple[int, ...] = ()
     batch: int = 1
-    rounds: int = 3
-    seconds: float = 1.0
+    min_rounds: int = 3
+    max_rounds: int = 12
+    min_secs: float = 2.0
     max_frames: int = 500
     video: bool = False
     max_drop: float = 0.02
+    allow_disturbed: bool = False
+    duration_s: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_rounds < self.min_rounds:
+            raise UsageError(f"--max-rounds {self.max_rounds}: expected --min-rounds, {self.min_rounds}, or more")
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing was left out that could be chosen."""
+        return not (self.backends or self.variants or self.threads or self.video) and self.batch == 1
+
+    @property
+    def secs_a_round(self) -> float:
+        """How long a row runs from end to end in each round, at least."""
+        return self.min_secs / self.min_rounds
 
     @property
     def stages(self) -> tuple[str, ...]:

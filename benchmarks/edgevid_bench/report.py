@@ -2,22 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import msgspec
-from rich.table import Table
 
-__all__ = ["InferMs", "Recommendation", "Report", "Row", "faithful_rows", "recommend", "row_table"]
+from edgevid.errors import UsageError
+from edgevid_bench.intervals import Interval, Latency
+
+__all__ = [
+    "Clip",
+    "Conditions",
+    "Machine",
+    "Method",
+    "Minute",
+    "Model",
+    "Recommendation",
+    "Report",
+    "Row",
+    "Sustained",
+    "read_report",
+]
+
+SCHEMA = 2
+Key = tuple[str, str, str, int, int]
 
 
-class InferMs(msgspec.Struct, frozen=True):
-    """Latency of one bare inference in milliseconds; ``ci95`` is the 95 % interval of the median."""
+class Conditions(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of the machine at one moment; None where it does not say.
 
-    p50: float
-    p90: float
-    p99: float
-    ci95: tuple[float, float]
+    ``load`` is the mean number of running processes over the last minute, ``clock_mhz`` the mean of the cores,
+    ``temperature_c`` that of the hottest zone, and ``throttled`` what slows it down now.
+    """
+
+    load: float
+    governor: str | None = None
+    clock_mhz: float | None = None
+    temperature_c: float | None = None
+    throttled: tuple[str, ...] = ()
+    on_battery: bool | None = None
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured on, and its state before and after.
+
+    ``board`` is what the firmware calls it, where it does. ``cores`` are those that the bench could use. ``versions``
+    are those of the packages that take part. ``calibration_ms`` is how long a fixed piece of work takes here, at its
+    best in the bench: a measure of the machine that no version of edgevid changes.
+    """
+
+    cpu: str
+    board: str = ""
+    architecture: str
+    cores: int
+    memory_gb: float
+    system: str
+    python: str
+    versions: dict[str, str]
+    calibration_ms: float | None = None
+    before: Conditions
+    after: Conditions | None = None
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """The bundle: its name and folder, and what tells the Keras model and this conversion of it from others."""
+
+    name: str
+    path: str
+    source_sha256: str
+    manifest_sha256: str
+    keras_accuracy: float | None = None
+
+
+class Clip(msgspec.Struct, frozen=True, kw_only=True):
+    """The clip: ``sha256`` tells it from others, and is empty for what is no file."""
+
+    name: str
+    sha256: str
+    frames: int
+    rate: float
+    width: int
+    height: int
+
+
+class Method(msgspec.Struct, frozen=True, kw_only=True):
+    """How it was measured: the command, and its options; ``complete`` is false after Ctrl-C."""
+
+    command: str
+    date: str
+    seconds: float
+    min_rounds: int
+    max_rounds: int
+    min_secs: float
+    max_frames: int
+    video: bool
+    batch: int
+    max_drop: float
+    allow_disturbed: bool
+    seed: int
+    complete: bool
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,11 +108,18 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     ``device`` is the proven one; ``hardware`` is its name, ``emulated`` whether it is software, ``precision`` what the
     variant computes in there. ``operators`` says how many of its operators run where, ``on_device`` how many there.
-    ``infer_ms`` is of one inference, which takes ``batch`` frames. ``end_to_end_fps`` is of a whole run over the clip,
-    with ``workers`` inferences of ``threads`` threads at once.
+    ``disturbed`` says what disturbed every attempt at a round, if anything: the row is not valid then.
+
+    Single stream, one thing at a time: ``infer_ms`` is of one inference, which takes ``batch`` frames, ``label_ms``
+    from a decoded frame to its label. Throughput: ``end_to_end_fps`` is of whole runs over the clip, with ``workers``
+    inferences of ``threads`` threads at once; ``rank`` is one more than the valid rows that are faster beyond doubt.
     ``roofline_fps`` is what the CPU time of the bare stages allows, ``efficiency`` the share of it that was reached.
-    ``stage_cpu_ms`` is CPU time a frame of each stage alone; ``infer`` there is with one thread. The agreements
-    are those with the Keras model on the frames held out at conversion.
+    ``stage_cpu_ms`` is CPU time a frame of each stage alone; ``infer`` there is with one thread.
+    ``energy_mj`` is millijoules a frame in those runs, of all that ``meter`` meters.
+
+    ``top1_agreement`` and ``smoothed_agreement`` are with the Keras model on the frames held out at conversion;
+    ``accuracy`` is on labelled frames, where conversion had some. ``clip_top1_agreement`` and
+    ``clip_smoothed_agreement`` were measured here: this row's labels of the clip against those of the fp32 variant.
     """
 
     backend: str
@@ -40,6 +130,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 1
     status: Literal["ok", "unavailable", "failed"]
     reason: str = ""
+    rounds: int = 0
+    repeated: int = 0
+    disturbed: tuple[str, ...] = ()
+    rank: int | None = None
     hardware: str = ""
     precision: str = ""
     emulated: bool = False
@@ -47,16 +141,43 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     on_device: int | None = None
     load_ms: float | None = None
     first_inference_ms: float | None = None
-    infer_ms: InferMs | None = None
+    infer_ms: Latency | None = None
+    label_ms: Latency | None = None
     infer_fps: float | None = None
     end_to_end_fps: float | None = None
+    end_to_end_ci95: Interval | None = None
     stage_cpu_ms: dict[str, float] | None = None
     roofline_fps: float | None = None
     efficiency: float | None = None
+    energy_mj: float | None = None
+    watts: float | None = None
+    meter: str = ""
+    temperature_c: float | None = None
+    clock_mhz: float | None = None
     peak_rss_mb: float | None = None
     file_bytes: int
+    file_sha256: str = ""
     top1_agreement: float | None = None
     smoothed_agreement: float | None = None
+    accuracy: float | None = None
+    clip_top1_agreement: float | None = None
+    clip_smoothed_agreement: float | None = None
+
+    @property
+    def valid(self) -> bool:
+        """Whether it ran, undisturbed."""
+        return self.status == "ok" and not self.disturbed
+
+    @property
+    def name(self) -> str:
+        """What tells it from the other rows, for reading."""
+        threads = f" · {self.threads} {'thread' if self.threads == 1 else 'threads'}" if self.device == "cpu" else ""
+        return f"{self.backend} · {self.device} · {self.variant}{threads}"
+
+    @property
+    def key(self) -> Key:
+        """What tells it from the other rows."""
+        return _key(self)
 
 
 class Recommendation(msgspec.Struct, frozen=True):
@@ -71,103 +192,54 @@ class Recommendation(msgspec.Struct, frozen=True):
     smoothed_agreement: float | None
     sentence: str
 
+    @property
+    def key(self) -> Key:
+        """What tells the row from the others."""
+        return _key(self)
 
-class Report(msgspec.Struct, frozen=True):
-    """Everything that ``edgevid bench --output`` writes."""
 
-    machine: dict[str, str | int | float | dict[str, str]]
-    bundle: dict[str, str]
-    source: dict[str, str | int | float]
-    method: dict[str, str | int | float]
+def _key(row: Row | Recommendation) -> Key:
+    return row.backend, row.device, row.variant, row.threads if row.device == "cpu" else 0, row.batch
+
+
+class Minute(msgspec.Struct, frozen=True, kw_only=True):
+    """A stretch of a long run: where it ends, in seconds, and the frames per second of it; then the machine's state."""
+
+    until_s: float
+    end_to_end_fps: float
+    conditions: Conditions
+
+
+class Sustained(msgspec.Struct, frozen=True, kw_only=True):
+    """A long run of one row; ``kept`` is the speed of its last stretch ÷ that of its fastest."""
+
+    row: str
+    minutes: tuple[Minute, ...]
+    kept: float
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that ``edgevid bench --output`` writes; ``absent`` says why backends and devices are not in it."""
+
+    schema: int = SCHEMA
+    machine: Machine
+    bundle: Model
+    source: Clip
+    method: Method
     rows: tuple[Row, ...]
+    absent: dict[str, str]
     recommendation: Recommendation | None
+    sustained: Sustained | None = None
 
 
-def recommend(rows: Sequence[Row], max_drop: float) -> Recommendation | None:
-    """Return the fastest row, end to end, that loses at most ``max_drop`` of the Keras model's smoothed labels.
+def read_report(path: Path) -> Report:
+    """Read a report that ``edgevid bench --output report.json`` wrote.
 
-    Where no row keeps within it, or agreement was never measured, there is nothing to recommend.
+    Raises:
+        UsageError: it is none, or one of another schema.
+        OSError: it cannot be read.
     """
-    measured = [row for row in rows if row.status == "ok" and row.end_to_end_fps is not None]
-    faithful = faithful_rows(rows, max_drop)
-    if not faithful:
-        return None
-    best = max(faithful, key=_speed)
-    sentence = (
-        f"{best.backend} · {best.device} · {best.variant} · {best.threads} thread(s): "
-        f"{_speed(best):.0f} frames per second end to end, "
-        f"{best.smoothed_agreement:.1%} of Keras' smoothed labels"
-    )
-    faster = max(measured, key=_speed)
-    if _speed(faster) > _speed(best):
-        sentence += (
-            f"; {faster.backend} · {faster.variant} does {_speed(faster):.0f}, but keeps only "
-            f"{faster.smoothed_agreement or 0.0:.1%}"
-        )
-    return Recommendation(
-        backend=best.backend,
-        device=best.device,
-        variant=best.variant,
-        threads=best.threads,
-        batch=best.batch,
-        end_to_end_fps=_speed(best),
-        smoothed_agreement=best.smoothed_agreement,
-        sentence=sentence,
-    )
-
-
-def faithful_rows(rows: Sequence[Row], max_drop: float) -> list[Row]:
-    """Return the rows that ran on real devices, and lose at most ``max_drop`` of the Keras model's smoothed labels."""
-    return [
-        row
-        for row in rows
-        if row.status == "ok"
-        and not row.emulated
-        and row.end_to_end_fps is not None
-        and (row.smoothed_agreement or 0.0) >= 1 - max_drop
-    ]
-
-
-def _speed(row: Row) -> float:
-    return row.end_to_end_fps or 0.0
-
-
-def row_table(rows: Sequence[Row]) -> Table:
-    """Return the rows for reading, the fastest first."""
-    table = Table(box=None, pad_edge=False)
-    for column in ("backend", "device", "variant"):
-        table.add_column(column, no_wrap=True)
-    for column in (
-        "threads",
-        "infer p50 ms",
-        "p90",
-        "p99",
-        "infer fps",
-        "at once",
-        "end-to-end fps",
-        "roofline fps",
-        "efficiency",
-        "peak MB",
-        "agreement",
-    ):
-        table.add_column(column, justify="right")
-    for row in sorted(rows, key=_speed, reverse=True):
-        if row.infer_ms is None:
-            table.add_row(row.backend, row.device, row.variant, str(row.threads), row.status)
-            continue
-        agreement = "–" if row.smoothed_agreement is None else f"{row.smoothed_agreement:.3f}"
-        table.add_row(
-            row.backend,
-            f"{row.device} (emulated)" if row.emulated else row.device,
-            row.variant,
-            str(row.threads),
-            *(f"{value:.2f}" for value in (row.infer_ms.p50, row.infer_ms.p90, row.infer_ms.p99)),
-            f"{row.infer_fps:.0f}",
-            str(row.workers),
-            f"{row.end_to_end_fps:.0f}",
-            "–" if row.roofline_fps is None else f"{row.roofline_fps:.0f}",
-            "–" if row.efficiency is None else f"{row.efficiency:.2f}",
-            f"{row.peak_rss_mb:.0f}",
-            agreement,
-        )
-    return table
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Report)
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{path}: {error}; expected a report of 'edgevid bench --output report.json'") from error

@@ -15,31 +15,39 @@ from edgevid.sinks import open_video
 from edgevid.sinks.canvas import Canvas
 from edgevid.smoothing import Prediction
 from edgevid.sources import Frame, open_source
+from edgevid_bench.options import VIDEO_STAGES
 
 __all__ = ["stage_cpu_ms"]
 
 PASSES = 3  # over the frames, after one that warms up
 
 
-def stage_cpu_ms(classifier: VideoClassifier, source: str, frames: Sequence[Frame]) -> dict[str, float]:
+def stage_cpu_ms(
+    classifier: VideoClassifier, source: str, frames: Sequence[Frame], stages: Sequence[str], inferences: int
+) -> dict[str, float]:
     """Return the CPU time a frame of each stage alone, in milliseconds; the median of some passes.
 
     Args:
         classifier: with one engine, of one thread.
         source: the clip that the frames are the first of.
         frames: which every stage works on, in order.
+        stages: which; ``draw`` and ``encode`` go together.
+        inferences: a pass over how many, where all frames would take too long.
     """
     engine, smoother = classifier.engine, classifier.smoother
-    predictions = [prediction for _, prediction in classifier.classify_frames(frames)]
+    predictions = [prediction for _, prediction in classifier.classify_frames(frames[:inferences])]
     probabilities = engine(frames[0].picture).copy()
     indices = range(len(frames))
-    ordered = [index % len(frames) for index in range(0, len(frames), engine.backend.batch)]
+    batches = range(0, inferences, engine.backend.batch)
     costs = {
         "preprocess": _cost(lambda index: engine.prepare(frames[index].picture), indices),
-        "infer": _cost(lambda _: engine.backend.infer(), ordered) / engine.backend.batch,
+        "infer": _cost(lambda _: engine.backend.infer(), batches) / engine.backend.batch,
         "smooth": _cost(lambda index: smoother.update(probabilities, index, 0.0), indices),
     }
-    return {"decode": _decode(source, len(frames)), **costs, **_video(source, frames, predictions)}
+    costs["decode"] = _decode(source, len(frames))
+    if not set(stages).isdisjoint(VIDEO_STAGES):
+        costs |= _video(source, frames, predictions)
+    return {stage: costs[stage] for stage in stages}
 
 
 def _decode(source: str, count: int) -> float:
@@ -63,7 +71,7 @@ def _video(source: str, frames: Sequence[Frame], predictions: Sequence[Predictio
 
     def draw(index: int) -> None:
         canvas.paint(frames[index].picture)
-        annotate_planes(*canvas.planes, predictions[index])
+        annotate_planes(*canvas.planes, predictions[index % len(predictions)])
 
     draw_ms = _cost(draw, indices)
     with (
@@ -71,7 +79,7 @@ def _video(source: str, frames: Sequence[Frame], predictions: Sequence[Predictio
         open_source(source) as opened,
         open_video(Path(folder) / "stage.mp4", opened) as sink,
     ):
-        both_ms = _cost(lambda index: sink.write(frames[index], predictions[index]), indices)
+        both_ms = _cost(lambda index: sink.write(frames[index], predictions[index % len(predictions)]), indices)
     return {"draw": draw_ms, "encode": max(0.0, both_ms - draw_ms)}
 
 

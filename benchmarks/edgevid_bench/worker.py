@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,22 +21,33 @@ import msgspec
 
 from edgevid.classifier import VideoClassifier
 from edgevid.engine import share_cores
-from edgevid.errors import EdgevidError
+from edgevid.errors import BackendError, EdgevidError
 from edgevid.pipeline import run_pipeline
 from edgevid.sinks import open_video
+from edgevid.smoothing import Prediction
 from edgevid.sources import Frame, open_source
 from edgevid.sources.feed import Feed
+from edgevid_bench.calibration import calibration_ms
+from edgevid_bench.conditions import Watch, conditions
+from edgevid_bench.energy import measured_energy
 from edgevid_bench.machine import peak_rss_mb
+from edgevid_bench.report import Conditions, Minute
 from edgevid_bench.stages import stage_cpu_ms
 
-__all__ = ["Measured", "Request"]
+__all__ = ["Measured", "Request", "Stretch"]
 
 WARM_UP = 10
-MOST_FRAMES = 64  # kept in memory for the bare inference
+MOST_FRAMES = 64  # kept in memory for what is measured without decoding
+LEAST_INFERENCES, ENOUGH_INFERENCES = 10, 128  # three rounds of enough of them carry a 99th percentile
+PATIENCE = 3  # what takes so many times as long as was asked for is cut short
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What to measure: one backend × variant × thread count, over one clip."""
+    """What to measure: one backend × variant × thread count, over one clip.
+
+    ``secs`` is how long runs from end to end go on at least, and single inferences as well; with ``duration_s`` only
+    runs, for so long, an answer for each stretch of ``stretch_s``.
+    """
 
     bundle: str
     backend: str
@@ -43,15 +56,22 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     batch: int
     source: str
-    seconds: float
+    secs: float
     max_frames: int
     video: bool
+    emulated: bool
+    stages: tuple[str, ...] = ()
+    duration_s: float = 0.0
+    stretch_s: float = 0.0
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """What one process measured; times in milliseconds. Where it failed, ``error`` says why."""
 
     error: str = ""
+    disturbances: tuple[str, ...] = ()
+    after: Conditions | None = None
+    calibration_ms: float = 0.0
     device: str = ""
     hardware: str = ""
     precision: str = ""
@@ -63,24 +83,46 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     load_ms: float = 0.0
     first_inference_ms: float = 0.0
     infer_ms: list[float] = []
+    label_ms: list[float] = []
     end_to_end_fps: float = 0.0
+    joules_a_frame: float | None = None
+    watts: float | None = None
+    meter: str = ""
     peak_rss_mb: float = 0.0
     stage_cpu_ms: dict[str, float] = {}
+    raw_labels: list[str] = []
+    smoothed_labels: list[str] = []
+
+
+class Stretch(msgspec.Struct, frozen=True):
+    """A stretch of a long run, or why there is none."""
+
+    minute: Minute | None
+    error: str = ""
 
 
 def measure(request: Request) -> Measured:
-    """Load, run the whole clip, then time bare inferences on its frames."""
-    threads, workers = share_cores(live=False, threads=request.threads, device=request.device)
+    """Load, run the clip from end to end, then time single inferences and stages on its frames."""
     started = time.perf_counter()
-    with _classifier(request, threads, workers) as classifier:
+    with _classifier(request) as classifier:
         load_ms = 1e3 * (time.perf_counter() - started)
+        proof = classifier.backend.proof
+        if proof.emulated and not request.emulated:
+            raise BackendError(f"{proof.hardware} is emulated on the CPU; name the device with --devices to measure it")
         first_frame = _frames(request, 1)[0]
         first_ms = 1e3 * _seconds(lambda: classifier.engine(first_frame.picture))
-        _whole_clip(request, classifier, min(WARM_UP, request.max_frames))
-        end_to_end_fps = _whole_clip(request, classifier, request.max_frames)
+        _Run(request, classifier).over_clip(WARM_UP)
+        calibrated, watch, run = calibration_ms(), Watch(), _Run(request, classifier)
+        with measured_energy() as energy:
+            run.go_on(request.secs)
         peak = peak_rss_mb()  # before the frames that only this program holds
-        frames, proof = _frames(request, MOST_FRAMES), classifier.backend.proof
+        frames = _frames(request, MOST_FRAMES)
+        infer_ms, label_ms = _single_stream(classifier, frames, request.secs)
+        disturbances, after = watch.disturbances(), conditions()
         return Measured(
+            disturbances=disturbances,
+            after=after,
+            calibration_ms=calibrated,
             device=proof.device,
             hardware=proof.hardware,
             precision=proof.precision,
@@ -88,17 +130,76 @@ def measure(request: Request) -> Measured:
             operators=dict(proof.places),
             on_device=proof.on_device,
             threads=classifier.backend.threads,
-            workers=workers,
+            workers=classifier.workers,
             load_ms=load_ms,
             first_inference_ms=first_ms,
-            infer_ms=_infer_ms(classifier, frames, request.seconds),
-            end_to_end_fps=end_to_end_fps,
+            infer_ms=infer_ms,
+            label_ms=label_ms,
+            end_to_end_fps=run.fps,
+            joules_a_frame=energy.value.joules / run.frames if energy.value else None,
+            watts=energy.value.joules / run.seconds if energy.value else None,
+            meter=energy.value.meter if energy.value else "",
             peak_rss_mb=peak,
-            stage_cpu_ms=_stages(request, frames),
+            stage_cpu_ms=_stages(request, frames, median_ms=sorted(infer_ms)[len(infer_ms) // 2]),
+            raw_labels=run.raw_labels,
+            smoothed_labels=run.smoothed_labels,
         )
 
 
-def _classifier(request: Request, threads: int, workers: int) -> VideoClassifier:
+def stretches(request: Request) -> Iterator[Stretch]:
+    """Run the clip over and over for ``duration_s``, and yield the speed of each stretch."""
+    with _classifier(request) as classifier:
+        _Run(request, classifier).over_clip(WARM_UP)
+        begin = time.monotonic()
+        while (elapsed := time.monotonic() - begin) < request.duration_s:
+            run = _Run(request, classifier)
+            run.go_on(min(request.stretch_s, request.duration_s - elapsed))
+            minute = Minute(until_s=time.monotonic() - begin, end_to_end_fps=run.fps, conditions=conditions())
+            yield Stretch(minute)
+
+
+class _Run:
+    """Runs over the clip from end to end, decoding included, and encoding if it is asked for."""
+
+    def __init__(self, request: Request, classifier: VideoClassifier) -> None:
+        self._request, self._classifier = request, classifier
+        self.frames, self.seconds = 0, 0.0
+        self.raw_labels: list[str] = []  # of the first pass
+        self.smoothed_labels: list[str] = []
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of all passes."""
+        return self.frames / self.seconds
+
+    def go_on(self, seconds: float) -> None:
+        """Make passes over the clip until they took so long; a pass that would take far longer is cut short."""
+        while self.seconds < seconds:
+            self.over_clip(self._request.max_frames, seconds * PATIENCE)
+
+    def over_clip(self, max_frames: int, limit_s: float = float("inf")) -> None:
+        """Make a pass."""
+        source, stop = open_source(self._request.source), threading.Event()
+        first, cut = not self.frames, time.monotonic() + limit_s
+
+        def note(prediction: Prediction) -> None:
+            if first:
+                self.raw_labels.append(prediction.raw_label)
+                self.smoothed_labels.append(prediction.label)
+            if time.monotonic() > cut:
+                stop.set()
+
+        with TemporaryDirectory() as folder:
+            sinks = [open_video(Path(folder) / "annotated.mp4", source)] if self._request.video else []
+            feed = Feed(source, stop=stop)
+            summary = run_pipeline(feed, self._classifier, sinks, max_frames=max_frames, on_prediction=note)
+        self.frames += summary.frames
+        self.seconds += summary.elapsed_s
+
+
+def _classifier(request: Request, threads: int = 0, workers: int = 0) -> VideoClassifier:
+    if not workers:
+        threads, workers = share_cores(live=False, threads=request.threads, device=request.device)
     return VideoClassifier(
         request.bundle,
         backend=request.backend,
@@ -110,34 +211,47 @@ def _classifier(request: Request, threads: int, workers: int) -> VideoClassifier
     )
 
 
-def _whole_clip(request: Request, classifier: VideoClassifier, max_frames: int) -> float:
-    """Return frames per second of a run over the clip, decoding included, and encoding if it is asked for."""
-    source = open_source(request.source)
-    with TemporaryDirectory() as folder:
-        sinks = [open_video(Path(folder) / "annotated.mp4", source)] if request.video else []
-        return run_pipeline(Feed(source), classifier, sinks, max_frames=max_frames).fps
+def _single_stream(
+    classifier: VideoClassifier, frames: Sequence[Frame], seconds: float
+) -> tuple[list[float], list[float]]:
+    """Time inferences, and ways from decoded frames to labels, turn by turn, each on other frames; in ms."""
+    engine, smoother = classifier.engine, classifier.smoother
+    size = engine.backend.batch
+    rows = engine.rows(size)
+    infer_ms: list[float] = []
+    label_ms: list[float] = []
+
+    def label(some: Sequence[Frame]) -> None:
+        engine.classify([frame.picture for frame in some], rows)
+        for frame, row in zip(some, rows, strict=True):
+            smoother.update(row, frame.index, frame.time)
+
+    begin = time.perf_counter()
+    while (
+        len(infer_ms) < WARM_UP + LEAST_INFERENCES
+        or (took := time.perf_counter() - begin) < seconds
+        or (len(infer_ms) < WARM_UP + ENOUGH_INFERENCES and took < PATIENCE * seconds)
+    ):
+        first = len(infer_ms) * size
+        some = [frames[(first + index) % len(frames)] for index in range(size)]
+        label_ms.append(1e3 * _seconds(lambda some=some: label(some)))  # type: ignore[misc]
+        engine.prepare(*(frame.picture for frame in some))
+        infer_ms.append(1e3 * _seconds(engine.backend.infer))
+    return infer_ms[WARM_UP:], label_ms[WARM_UP:]
 
 
-def _stages(request: Request, frames: Sequence[Frame]) -> dict[str, float]:
+def _stages(request: Request, frames: Sequence[Frame], median_ms: float) -> dict[str, float]:
+    """Return what the stages cost alone."""
+    if not request.stages:
+        return {}
+    inferences = max(LEAST_INFERENCES, min(len(frames), int(1e3 * request.secs / 4 / median_ms)))
     with _classifier(request, threads=1, workers=1) as classifier:
-        return stage_cpu_ms(classifier, request.source, frames)
+        return stage_cpu_ms(classifier, request.source, frames, request.stages, inferences)
 
 
 def _frames(request: Request, count: int) -> list[Frame]:
     with open_source(request.source) as source:
         return list(islice(source, count))
-
-
-def _infer_ms(classifier: VideoClassifier, frames: Sequence[Frame], seconds: float) -> list[float]:
-    """Time inferences, each on other frames, for at least ``seconds`` and as many as there are frames."""
-    engine = classifier.engine
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < len(frames) + WARM_UP or time.perf_counter() < end:
-        first = len(times) * engine.backend.batch
-        engine.prepare(*(frames[(first + index) % len(frames)].picture for index in range(engine.backend.batch)))
-        times.append(1e3 * _seconds(engine.backend.infer))
-    return times[WARM_UP:]
 
 
 def _seconds(work: Callable[[], Any]) -> float:
@@ -146,17 +260,31 @@ def _seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
-    """Answer one request; what engines print on stdout goes to stderr, so that nothing is mixed into the answer."""
+@contextmanager
+def _answers() -> Iterator[Callable[[object], None]]:
+    """Give what answers on stdout; what engines print there goes to stderr, so that nothing is mixed in."""
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
-    try:
-        measured = measure(request)
-    except EdgevidError as error:
-        measured = Measured(error=str(error))
-    answer.write(msgspec.json.encode(measured))
-    answer.close()
+    with answer:
+
+        def write(value: object) -> None:
+            answer.write(msgspec.json.encode(value) + b"\n")
+            answer.flush()
+
+        yield write
+
+
+def main() -> None:
+    """Answer one request."""
+    with _answers() as write:
+        request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+        try:
+            if not request.duration_s:
+                write(measure(request))
+            for stretch in stretches(request) if request.duration_s else ():
+                write(stretch)
+        except EdgevidError as error:
+            write(Stretch(None, str(error)) if request.duration_s else Measured(error=str(error)))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
-__all__ = ["how_it_ended", "run_module"]
+__all__ = ["how_it_ended", "run_module", "stream_module"]
 
 # Without the current folder, whose files might have the names of modules.
 BOOT = (
@@ -24,11 +25,42 @@ def run_module(
     Raises:
         subprocess.TimeoutExpired: it took longer than ``timeout_s`` seconds.
     """
-    command = [sys.executable, "-c", BOOT, module, *arguments]
-    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
     return subprocess.run(  # noqa: S603 - our own module
-        command, input=stdin, capture_output=True, timeout=timeout_s, check=False, env=environment
+        _command(module, *arguments),
+        input=stdin,
+        capture_output=True,
+        timeout=timeout_s,
+        check=False,
+        env=_environment(),
     )
+
+
+def stream_module(module: str, *arguments: str, stdin: bytes = b"") -> Iterator[bytes]:
+    """Run ``python -m module arguments``, and yield the lines of its output as they come; end it with the iterator."""
+    process = subprocess.Popen(  # noqa: S603 - our own module
+        _command(module, *arguments),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=_environment(),
+    )
+    with process:
+        assert process.stdin
+        assert process.stdout
+        try:
+            process.stdin.write(stdin)
+            process.stdin.close()
+            yield from process.stdout
+        finally:
+            process.kill()
+
+
+def _command(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-c", BOOT, module, *arguments]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONSAFEPATH": "1"}
 
 
 def how_it_ended(ended: subprocess.CompletedProcess[bytes]) -> str:

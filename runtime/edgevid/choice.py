@@ -8,7 +8,7 @@ from edgevid.backends import BACKENDS, DEVICES, BackendEntry, BackendOptions, ba
 from edgevid.bundle import Bundle
 from edgevid.errors import BackendError, EdgevidError, MissingExtraError, UsageError
 from edgevid.manifest import Variant
-from edgevid.measured import MeasuredRow, measured_rows
+from edgevid.measured import MeasuredRow, recall
 
 __all__ = ["AUTO", "Choice", "choose", "choose_backend"]
 
@@ -26,13 +26,17 @@ PRECISIONS = {
 
 @dataclass(frozen=True)
 class Choice:
-    """What to run where, and why that; ``threads`` of one inference, 0 where none were measured."""
+    """What to run where, and why that; ``threads`` of one inference, 0 where none were measured.
+
+    ``stale`` says what has changed since a bench that was left aside for it.
+    """
 
     backend: str
     device: str
     variant: Variant
     why: str = ""
     threads: int = 0
+    stale: str = ""
 
 
 def choose(bundle: Bundle, backend: str, variant_id: str | None, options: BackendOptions, live: bool = False) -> Choice:
@@ -40,9 +44,10 @@ def choose(bundle: Bundle, backend: str, variant_id: str | None, options: Backen
 
     What a full bench measured on this machine with this bundle decides: of the rows that keep the labels and fit what
     was asked for the one with the most frames per second or, for a ``live`` source, the lowest latency. Where none was
-    measured, the device ``auto`` is the first of Edge TPU, GPU and NPU that takes every compute-heavy operator in one
-    of the backends, else the CPU; a GPU that is emulated does not count. The backend ``auto`` is the first of the
-    table that is installed and reads the variant, and off the CPU the first that loads it.
+    measured, or engines or hardware are others since, the device ``auto`` is the first of Edge TPU, GPU and NPU that
+    takes every compute-heavy operator in one of the backends, else the CPU; a GPU that is emulated does not count. The
+    backend ``auto`` is the first of the table that is installed and reads the variant, and off the CPU the first that
+    loads it.
 
     Raises:
         UsageError: something is unknown, or they do not go together.
@@ -55,10 +60,17 @@ def choose(bundle: Bundle, backend: str, variant_id: str | None, options: Backen
     if backend == AUTO and (options.provider or options.delegate):
         backend = "onnxruntime" if options.provider else "litert"
     open_ends = AUTO in (backend, options.device) or variant_id is None
-    if open_ends and not (options.delegate or options.provider or options.engine_options or options.batch > 1):
-        for row in measured_rows(bundle, options.device, live):
-            if (choice := _measured(bundle, row, backend, variant_id)) and _still_runs(bundle, choice, options):
-                return choice
+    special = options.delegate or options.provider or options.engine_options or options.batch > 1
+    profile = recall(bundle) if open_ends and not special else None
+    stale = profile.stale if profile else ""
+    for row in profile.best(options.device, live) if profile and not stale else ():
+        if (choice := _measured(bundle, row, backend, variant_id)) and _still_runs(bundle, choice, options):
+            return choice
+    return replace(_by_rule(bundle, backend, variant_id, options), stale=stale)
+
+
+def _by_rule(bundle: Bundle, backend: str, variant_id: str | None, options: BackendOptions) -> Choice:
+    """Return what to run where nothing was measured."""
     if options.device == AUTO:
         return _accelerated(bundle, backend, variant_id, options)
     if backend == AUTO and options.device_kind != "cpu":

@@ -19,7 +19,7 @@ from edgevid.child import how_it_ended, run_module
 from edgevid.errors import MissingExtraError
 from edgevid.hardware import cameras, cpu_features, cpu_model, governor, temperature
 
-__all__ = ["BackendRow", "CameraRow", "Diagnosis", "diagnose"]
+__all__ = ["BackendRow", "CameraRow", "Diagnosis", "ask_backend", "diagnose"]
 
 TIMEOUT_S = 60
 HOT_C = 75.0  # a Raspberry Pi slows down from 80
@@ -118,6 +118,18 @@ def diagnose(progress: Callable[[str, int, int], None] = lambda what, done, tota
     return msgspec.structs.replace(diagnosis, advice=tuple(_advice(diagnosis, features)))
 
 
+def ask_backend(name: str, device: str) -> Usable:
+    """Ask a backend, in a process of its own, whether it can use a device of this machine."""
+    try:
+        ended = run_module("edgevid.backends.probe", name, device, timeout_s=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return Usable(device, f"no answer within {TIMEOUT_S} s", "look at the device's driver: dmesg may say more")
+    try:
+        return msgspec.json.decode(ended.stdout, type=Usable)
+    except msgspec.DecodeError:
+        return Usable(device, how_it_ended(ended), "install the engine again, or another driver")
+
+
 def _backend_rows(name: str) -> list[BackendRow]:
     """Return a backend's rows, asked in a process of its own: drivers crash, hang, and print."""
     entry = BACKENDS[name]
@@ -134,7 +146,7 @@ def _backend_rows(name: str) -> list[BackendRow]:
         ]
     rows = []
     for device in entry.devices:
-        found = _asked(name, device)
+        found = ask_backend(name, device)
         rows.append(
             BackendRow(
                 backend=name,
@@ -146,17 +158,6 @@ def _backend_rows(name: str) -> list[BackendRow]:
             )
         )
     return rows
-
-
-def _asked(name: str, device: str) -> Usable:
-    try:
-        ended = run_module("edgevid.backends.probe", name, device, timeout_s=TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        return Usable(device, f"no answer within {TIMEOUT_S} s", "look at the device's driver: dmesg may say more")
-    try:
-        return msgspec.json.decode(ended.stdout, type=Usable)
-    except msgspec.DecodeError:
-        return Usable(device, how_it_ended(ended), "install the engine again, or another driver")
 
 
 def _opencv() -> tuple[tuple[str, ...], bool]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 __all__ = [
     "Camera",
+    "board_model",
     "cameras",
     "cpu_features",
     "cpu_model",
@@ -24,6 +25,7 @@ THERMAL = Path("/sys/class/thermal")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 RENDER_NODES = Path("/dev/dri")
 VIDEO_NAMES = Path("/sys/class/video4linux")
+BOARD_NAMES = (Path("/proc/device-tree/model"), Path("/sys/class/dmi/id/product_name"))  # of ARM, of x86
 USB_DEVICES = Path("/sys/bus/usb/devices")
 EDGE_TPU_VENDORS = frozenset({"1a6e", "18d1"})  # Global Unichip, until firmware is loaded; then Google
 SELF_REGULATING = frozenset({"intel_pstate", "amd-pstate-epp"})  # drivers whose "powersave" goes with the load
@@ -42,6 +44,12 @@ def cpu_features() -> frozenset[str]:
 def cpu_model() -> str:
     """Return the processor's name."""
     return _first_value("model name", "Model", "Hardware") or platform.processor() or "unknown"
+
+
+def board_model() -> str:
+    """Return what the firmware calls the board or computer, such as ``Raspberry Pi 5 Model B``; else nothing."""
+    names = (_text(path) for path in BOARD_NAMES)
+    return next((name.rstrip("\0") for name in names if name), "")
 
 
 def has_exact_int8() -> bool:

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import os
 import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
 import platformdirs
 
 from edgevid._version import __version__
+from edgevid.backends import available_cores
 from edgevid.bundle import Bundle, sha256_file
 from edgevid.hardware import cpu_model
 from edgevid.manifest import MANIFEST_FILE
 
-__all__ = ["MeasuredRow", "measured_rows", "remember"]
+__all__ = ["MeasuredRow", "Profile", "engine_versions", "recall", "remember"]
+
+PACKAGES = (
+    "ai-edge-litert",
+    "tflite-runtime",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "numpy",
+    "opencv-python-headless",
+    "av",
+)
 
 
 class MeasuredRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,28 +41,54 @@ class MeasuredRow(msgspec.Struct, frozen=True, kw_only=True):
     infer_ms: float
 
 
-class _Memory(msgspec.Struct, frozen=True):
-    machine: str
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """What the last full bench of a bundle measured: on which machine, with which versions, on which devices."""
+
+    machine: dict[str, str]
     devices: tuple[str, ...]
     rows: tuple[MeasuredRow, ...]
 
+    @property
+    def stale(self) -> str:
+        """What has changed since, for reading; empty if nothing has."""
+        now = _machine()
+        changes = [
+            f"{name} was {self.machine.get(name, 'absent')}, now {now.get(name, 'absent')}"
+            for name in {**self.machine, **now}
+            if self.machine.get(name) != now.get(name)
+        ]
+        return ", ".join(changes)
 
-def measured_rows(bundle: Bundle, device: str, live: bool) -> tuple[MeasuredRow, ...]:
-    """Return what the last full bench of this very bundle on this machine measured, the best first; empty if none did.
+    def best(self, device: str, live: bool) -> tuple[MeasuredRow, ...]:
+        """Return the rows, the best first.
 
-    Args:
-        bundle: the bundle.
-        device: where; ``auto`` for any, if the bench looked at more than the CPU.
-        live: the best is the one with the lowest latency; else the one with the most frames per second.
-    """
+        Args:
+            device: where; ``auto`` for any, if the bench looked at more than the CPU.
+            live: the best is the one with the lowest latency; else the one with the most frames per second.
+        """
+        if device == "auto" and len(self.devices) < 2:
+            return ()
+        rows = (row for row in self.rows if device in ("auto", row.device))
+        return tuple(sorted(rows, key=lambda row: row.infer_ms if live else -row.end_to_end_fps))
+
+
+def recall(bundle: Bundle) -> Profile | None:
+    """Return what the last full bench of this very bundle measured; None if there was none."""
     try:
-        memory = msgspec.json.decode(_path(bundle).read_bytes(), type=_Memory)
+        return msgspec.json.decode(_path(bundle).read_bytes(), type=Profile)
     except (OSError, msgspec.DecodeError):
-        return ()
-    if memory.machine != _machine() or (device == "auto" and len(memory.devices) < 2):
-        return ()
-    rows = (row for row in memory.rows if device in ("auto", row.device))
-    return tuple(sorted(rows, key=lambda row: row.infer_ms if live else -row.end_to_end_fps))
+        return None
+
+
+def engine_versions() -> dict[str, str]:
+    """Return the versions of the installed packages that decide how fast a run is."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def remember(bundle: Bundle, devices: tuple[str, ...], rows: tuple[MeasuredRow, ...]) -> Path:
@@ -61,7 +100,7 @@ def remember(bundle: Bundle, devices: tuple[str, ...], rows: tuple[MeasuredRow, 
     path = _path(bundle)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(f".{os.getpid()}")
-    scratch.write_bytes(msgspec.json.encode(_Memory(_machine(), devices, rows)))
+    scratch.write_bytes(msgspec.json.encode(Profile(machine=_machine(), devices=devices, rows=rows)))
     scratch.replace(path)
     return path
 
@@ -71,6 +110,11 @@ def _path(bundle: Bundle) -> Path:
     return Path(platformdirs.user_cache_dir("edgevid")) / "measured" / f"{digest[:32]}.json"
 
 
-def _machine() -> str:
-    """Return what tells machines apart that share a cache folder, and versions of edgevid on one."""
-    return f"{platform.node()} {cpu_model()} {os.cpu_count()} {__version__}"
+def _machine() -> dict[str, str]:
+    return {
+        "the computer": platform.node(),
+        "the processor": cpu_model(),
+        "the number of cores": str(available_cores()),
+        "edgevid": __version__,
+        **engine_versions(),
+    }

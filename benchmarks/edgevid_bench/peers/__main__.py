@@ -188,7 +188,7 @@ def report(results: Mapping[str, Mapping[str, list[Answer]]], rounds: int) -> li
     """Return the tables, in Markdown: medians, and the lowest and the highest round."""
     machine = describe_machine()
     clips = list(results)
-    lines = [f"{machine['cpu']}, cores: {machine['cores']}; {rounds} rounds, all in turn; medians (lowest–highest)", ""]
+    lines = [f"{machine.cpu}, cores: {machine.cores}; {rounds} rounds, all in turn; medians (lowest–highest)", ""]
     lines += [f"| frames per second | {' | '.join(clips)} |", f"| --- |{' --- |' * len(clips)}"]
     for name in next(iter(results.values())):
         cells = [spread([answer["fps"] for answer in results[clip][name]], 1) for clip in clips]

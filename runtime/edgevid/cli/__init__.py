@@ -28,6 +28,7 @@ COMMANDS = {
     "pack": ("edgevid_convert.pack_cli", "pack", "Make a bundle of a model that is TFLite or ONNX already."),
     "run": ("edgevid.cli.run", "run", "Classify a video, a folder of images, or a camera."),
     "bench": ("edgevid_bench.cli", "bench", "Measure every backend and variant on this machine."),
+    "compare": ("edgevid_bench.compare_cli", "compare_command", "Say which of several machines are fast enough."),
     "demo": ("edgevid.cli.demo", "demo", "Convert, run and bench a real model on a real clip."),
     "doctor": ("edgevid.cli.doctor", "doctor", "Say what can run on this machine, and why not."),
     "inspect": ("edgevid.cli.inspect", "inspect", "Show what is in a bundle."),

@@ -56,20 +56,29 @@ def demo(terminal: Terminal, output: Path, rebuild: bool) -> None:
     _check_packages()
     output.mkdir(parents=True, exist_ok=True)
     bundle = _cached_bundle(terminal, rebuild)
-    video, predictions, report = output / f"{CLIP}.mp4", output / f"{CLIP}.jsonl", output / "report.json"
+    video, predictions = output / f"{CLIP}.mp4", output / f"{CLIP}.jsonl"
+    reports = [output / "report.html", output / "report.json"]
     summary = _classify(bundle, video, predictions, terminal)
     terminal.result(*summary_lines(f"sample:{CLIP}", summary), *_timeline(summary), "")
     options = import_module("edgevid_bench.options").BenchOptions(
-        source=f"sample:{CLIP}", backends=BENCH_BACKENDS, variants=BENCH_VARIANTS, rounds=2, seconds=0.3
+        source=f"sample:{CLIP}",
+        backends=BENCH_BACKENDS,
+        variants=BENCH_VARIANTS,
+        devices=("cpu",),
+        min_rounds=2,
+        max_rounds=2,
+        min_secs=1.0,
+        allow_disturbed=True,
     )
-    measured = bench.measure_with_progress(bundle, options, terminal)
-    bench.write_report(measured, report)
+    measured = bench.measure_with_progress(bundle, options, terminal, "edgevid demo")
+    for path in reports:
+        bench.write_report(measured, path)
     terminal.result(
         *bench.report_lines(measured),
         "",
         f"annotated video     {video}",
         f"predictions         {predictions}",
-        f"bench report        {report}",
+        f"bench report        {reports[0]}, {reports[1].name}",
         f"Keras model         {bundle.path.with_suffix('.keras')}",
         f"converted bundle    {bundle.path}",
     )

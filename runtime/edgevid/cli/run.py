@@ -191,6 +191,8 @@ def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoCla
         raise UsageError(f"--workers {options.workers}: a camera's frame is classified alone; leave it out")
     bundle = find_bundle(options.bundle)
     choice = choose(bundle, options.backend, options.variant, engine, live)
+    if choice.stale:
+        terminal.message(f"what bench measured is left aside: {choice.stale}; run 'edgevid bench' again")
     if choice.why:
         terminal.message(f"chose {choice.backend}, {choice.device}, {choice.variant.id}: {choice.why}")
     threads, workers = share_cores(live, options.threads or choice.threads, options.workers, choice.device)
