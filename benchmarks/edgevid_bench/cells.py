@@ -8,7 +8,7 @@ from edgevid_bench.intervals import Latency
 from edgevid_bench.recommend import kept_labels
 from edgevid_bench.report import Row
 
-__all__ = ["COLUMNS", "TEXT_COLUMNS", "cells", "half_width", "number"]
+__all__ = ["COLUMNS", "TEXT_COLUMNS", "cells", "half_width", "number", "told_columns"]
 
 
 def number(value: float | None, digits: int = 0, scale: float = 1.0) -> str:
@@ -55,6 +55,12 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
 }
 TEXT_COLUMNS = ("backend", "device", "variant")
 NAMING = ("rank", *TEXT_COLUMNS, "threads")
+
+
+def told_columns(rows: Sequence[Row]) -> list[str]:
+    """Return the columns in which a row has something."""
+    ran = [row for row in rows if row.status == "ok"]
+    return [column for column, cell in COLUMNS.items() if column in NAMING or any(cell(row) != "–" for row in ran)]
 
 
 def cells(row: Row, columns: Sequence[str]) -> list[str]:

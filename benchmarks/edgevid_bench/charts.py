@@ -87,13 +87,14 @@ def _frame(plane: _Plane, max_drop: float) -> Iterator[str]:
 
 def _point(row: Row, plane: _Plane) -> str:
     x, y = plane.place(row)
-    low, high = map(plane.x, row.end_to_end_ci95 or (row.end_to_end_fps or 0.0,) * 2)
+    low, high = row.end_to_end_ci95 or (row.end_to_end_fps or 0.0,) * 2
+    left, right = plane.x(low), plane.x(min(high, plane.fastest))
     ink = f"var(--{escape(row.backend)})"
     told = f"{row.name}: {row.end_to_end_fps:.0f} frames per second, {kept_labels(row):.1%} of the labels"
     style = f"stroke:{ink};stroke-width:3;opacity:.4"
     return (
         f"<g><title>{escape(told)}</title>"
-        f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}" style="{style}"/>'
+        f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}" style="{style}"/>'
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" style="fill:{ink if row.valid else "none"};stroke:{ink}"/></g>'
     )
 

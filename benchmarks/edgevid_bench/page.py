@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
 from markupsafe import Markup
 
-from edgevid_bench.cells import COLUMNS, TEXT_COLUMNS, cells
+from edgevid_bench.cells import TEXT_COLUMNS, cells, told_columns
 from edgevid_bench.charts import pareto_chart
 from edgevid_bench.intervals import Latency
 from edgevid_bench.lines import nothing, use_line, why_not
@@ -20,6 +20,7 @@ from edgevid_bench.report import Conditions, Machine, Report, Row
 __all__ = ["page", "render"]
 
 MOST_BARS = 16
+Item = TypeVar("Item")
 
 
 def page(report: Report) -> str:
@@ -27,7 +28,7 @@ def page(report: Report) -> str:
     ran = [row for row in report.rows if row.status == "ok"]
     chart = pareto_chart(report.rows, report.method.max_drop)
     stages = ALL_STAGES if report.method.video else STAGES
-    best = report.recommendation
+    best, columns = report.recommendation, told_columns(report.rows)
     return render(
         "report.html.j2",
         report=report,
@@ -41,8 +42,8 @@ def page(report: Report) -> str:
         stages=_stage_bars(ran, stages, report.machine.cores),
         stage_names=stages,
         sustained=_minute_bars(report),
-        columns=[{"head": head, "text": head in TEXT_COLUMNS} for head in COLUMNS],
-        rows=[_table_row(row, report) for row in report.rows],
+        columns=[{"head": head, "text": head in TEXT_COLUMNS} for head in columns],
+        rows=[_table_row(row, columns, report) for row in report.rows],
         why_not=why_not(report),
         machine=_machine(report.machine),
         method=method_lines(report),
@@ -61,8 +62,18 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(style=style, **values)
 
 
+def _first_of_each(ordered: Sequence[Item], row_of: Callable[[Item], Row]) -> list[Item]:
+    """Return the first of each backend, device and variant, whatever the number of threads; not too many."""
+    first: dict[tuple[str, str, str], Item] = {}
+    for item in ordered:
+        row = row_of(item)
+        first.setdefault((row.backend, row.device, row.variant), item)
+    return list(first.values())[:MOST_BARS]
+
+
 def _latency_bars(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    timed = sorted(((row, row.label_ms) for row in rows if row.label_ms), key=lambda pair: pair[1].p50)[:MOST_BARS]
+    soonest = sorted(((row, row.label_ms) for row in rows if row.label_ms), key=lambda pair: pair[1].p50)
+    timed = _first_of_each(soonest, lambda pair: pair[0])
     longest = max((latency.p99 or latency.p90 for _, latency in timed), default=1.0)
     return [
         {
@@ -82,12 +93,7 @@ def _percentiles(latency: Latency) -> tuple[float | None, ...]:
 
 
 def _stage_bars(rows: Sequence[Row], stages: Sequence[str], cores: int) -> list[dict[str, Any]]:
-    """Return a bar for the fastest row of each backend and variant on the CPU."""
-    fastest: dict[tuple[str, str], Row] = {}
-    for row in rows:
-        if row.efficiency and row.stage_cpu_ms:
-            fastest.setdefault((row.backend, row.variant), row)
-    chosen = list(fastest.values())[:MOST_BARS]
+    chosen = _first_of_each([row for row in rows if row.efficiency and row.stage_cpu_ms], lambda row: row)
     taken = {row.key: 1e3 * cores / (row.end_to_end_fps or 1.0) for row in chosen}
     longest = max(taken.values(), default=1.0) * 1.02
     return [_stage_bar(row, stages, taken[row.key], longest) for row in chosen]
@@ -116,10 +122,10 @@ def _minute_bars(report: Report) -> list[dict[str, Any]]:
     ]
 
 
-def _table_row(row: Row, report: Report) -> dict[str, Any]:
+def _table_row(row: Row, columns: Sequence[str], report: Report) -> dict[str, Any]:
     best = report.recommendation
     chosen = best is not None and best.key == row.key
-    values = zip(COLUMNS, cells(row, tuple(COLUMNS)), strict=True)
+    values = zip(columns, cells(row, columns), strict=True)
     return {
         "kind": "best" if chosen else "" if row.valid else "off",
         "cells": [{"value": value, "text": head in TEXT_COLUMNS} for head, value in values],

@@ -1,9 +1,10 @@
 """Whether the bench can be believed: the same row twice is called equal, and one slowed by a tenth is told apart.
 
-    python -m edgevid_bench.same_row model.edgevid [--variant tflite-int8] [--runs 40] [--rounds 8] [--slower 0.1]
+    python -m edgevid_bench.same_row model.edgevid [--variant tflite-int8] [--runs 40] [--slower 0.1]
 
 In each run three rows take part: a row, the same once more, and the same with so many inferences done twice that its
-frames per second fall by ``--slower``. All else is as in ``edgevid bench``. Nothing else should run.
+frames per second fall by ``--slower``. All else is as in ``edgevid bench``, but that only runs from end to end are
+measured. Nothing else should run.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
+
+import msgspec
 
 from edgevid import engine
 from edgevid.backends import Backend
@@ -45,13 +48,10 @@ def main() -> None:
     parser.add_argument("--variant", default="tflite-int8")
     parser.add_argument("--source", default="sample:bikes")
     parser.add_argument("--runs", type=int, default=40)
-    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--slower", type=float, default=0.1)
     asked = parser.parse_args()
     bundle = Bundle(asked.bundle)
-    options = BenchOptions(
-        source=asked.source, min_rounds=asked.rounds, max_rounds=asked.rounds, min_secs=1.0 * asked.rounds
-    )
+    options = BenchOptions(source=asked.source, max_drop=1.0)
     row = Candidate(asked.backend, "cpu", bundle.variant(asked.variant), 1)
     stages = in_own_process(request_for(bundle, row, options)).stage_cpu_ms
     share = stages["infer"] / sum(stages[stage] for stage in options.stages)
@@ -91,7 +91,8 @@ def _measuring(bundle: Bundle, options: BenchOptions) -> Callable[[Candidate, in
     def measure(row: Candidate, number: int) -> worker.Measured:
         assert isinstance(row, Contestant)
         os.environ[TWICE] = str(row.twice)
-        return in_own_process(request_for(bundle, row, options, number), "edgevid_bench.same_row")
+        request = msgspec.structs.replace(request_for(bundle, row, options, number), single_stream=False, stages=())
+        return in_own_process(request, "edgevid_bench.same_row")
 
     return measure
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -60,6 +61,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     max_frames: int
     video: bool
     emulated: bool
+    single_stream: bool = True
     stages: tuple[str, ...] = ()
     duration_s: float = 0.0
     stretch_s: float = 0.0
@@ -117,7 +119,7 @@ def measure(request: Request) -> Measured:
             run.go_on(request.secs)
         peak = peak_rss_mb()  # before the frames that only this program holds
         frames = _frames(request, MOST_FRAMES)
-        infer_ms, label_ms = _single_stream(classifier, frames, request.secs)
+        infer_ms, label_ms = _single_stream(classifier, frames, request.secs) if request.single_stream else ([], [])
         disturbances, after = watch.disturbances(), conditions()
         return Measured(
             disturbances=disturbances,
@@ -140,7 +142,7 @@ def measure(request: Request) -> Measured:
             watts=energy.value.joules / run.seconds if energy.value else None,
             meter=energy.value.meter if energy.value else "",
             peak_rss_mb=peak,
-            stage_cpu_ms=_stages(request, frames, median_ms=sorted(infer_ms)[len(infer_ms) // 2]),
+            stage_cpu_ms=_stages(request, frames, median(infer_ms)) if request.stages else {},
             raw_labels=run.raw_labels,
             smoothed_labels=run.smoothed_labels,
         )
@@ -230,7 +232,7 @@ def _single_stream(
     while (
         len(infer_ms) < WARM_UP + LEAST_INFERENCES
         or (took := time.perf_counter() - begin) < seconds
-        or (len(infer_ms) < WARM_UP + ENOUGH_INFERENCES and took < PATIENCE * seconds)
+        or (len(infer_ms) < WARM_UP + ENOUGH_INFERENCES and took < 2 * seconds)
     ):
         first = len(infer_ms) * size
         some = [frames[(first + index) % len(frames)] for index in range(size)]
@@ -242,8 +244,6 @@ def _single_stream(
 
 def _stages(request: Request, frames: Sequence[Frame], median_ms: float) -> dict[str, float]:
     """Return what the stages cost alone."""
-    if not request.stages:
-        return {}
     inferences = max(LEAST_INFERENCES, min(len(frames), int(1e3 * request.secs / 4 / median_ms)))
     with _classifier(request, threads=1, workers=1) as classifier:
         return stage_cpu_ms(classifier, request.source, frames, request.stages, inferences)

@@ -11,7 +11,7 @@ import msgspec
 
 from edgevid.errors import UsageError
 from edgevid.sinks.base import check_output
-from edgevid_bench.cells import COLUMNS, TEXT_COLUMNS, cells
+from edgevid_bench.cells import COLUMNS, TEXT_COLUMNS, cells, told_columns
 from edgevid_bench.lines import nothing, use_line, why_not
 from edgevid_bench.method import method_lines
 from edgevid_bench.report import Report
@@ -33,7 +33,7 @@ def _markdown(report: Report) -> str:
     """Return the report for a pull request: the choice, the table, the machine, and how to do it again."""
     machine, best = report.machine, report.recommendation
     choice = f"**{best.sentence}**\n\n`{use_line(report)}`" if best else f"**Nothing to recommend**: {nothing(report)}"
-    told = [column for column in COLUMNS if any(cells(row, [column])[0] not in ("–", "") for row in report.rows)]
+    told = told_columns(report.rows)
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     incomplete = "" if report.method.complete else " **Interrupted: not complete.**"
     system = f"{machine.cpu}, cores: {machine.cores}, {machine.memory_gb:g} GB, {machine.system}"
