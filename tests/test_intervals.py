@@ -60,6 +60,19 @@ def test_the_interval_of_a_rate_covers_it() -> None:
     assert covered >= 88
 
 
+def test_a_row_that_is_noisier_than_the_others_has_a_wider_interval() -> None:
+    measured = noisy(6, 20, drift=0.0)
+    measured[20] = {number: 100 * (1.1 if number % 2 else 0.9) for number in range(6)}
+    (_, (low, high)), *_, (_, (wide_low, wide_high)) = rates(measured).values()
+    assert wide_high - wide_low > 2 * (high - low)
+
+
+def test_a_row_measured_once_and_alone_is_not_known() -> None:
+    ((rate, interval),) = rates({"row": {0: 100.0}}).values()
+    assert rate == pytest.approx(100)
+    assert interval == (0.0, np.inf)
+
+
 def test_rounds_that_a_row_did_not_take_part_in_do_not_shift_it() -> None:
     fast_round = {row: {0: 100.0, 1: 100.0, 2: 100.0, 3: 200.0, 4: 200.0} for row in range(2)}
     fast_round[2] = {0: 50.0, 1: 50.0, 2: 50.0}

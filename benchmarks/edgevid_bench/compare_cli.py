@@ -25,6 +25,7 @@ Examples:
 A report comes from  edgevid bench --output pi5.json  on that machine: of the same model, on the same clip.
 """
 TEXT_COLUMNS = ("machine", "what it is", "enough", "with")
+ON_PAPER = ("label p50 ms", "p99", "peak MB", "watts")  # left out on a terminal
 
 
 @click.command("compare", epilog=EPILOG)
@@ -71,9 +72,9 @@ def compare_command(
 
 def _table(standings: Sequence[Standing]) -> Table:
     table = Table(box=None, pad_edge=False)
-    columns = _told_columns(standings)
+    columns = [column for column in _told_columns(standings) if column not in ON_PAPER]
     for column in columns:
-        table.add_column(column, justify="left" if column in TEXT_COLUMNS else "right")
+        table.add_column(column, no_wrap=True, justify="left" if column in TEXT_COLUMNS else "right")
     for standing in standings:
         table.add_row(*(COLUMNS[column](standing) for column in columns))
     return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from statistics import NormalDist, fmean, stdev
+from statistics import NormalDist, fmean
 from typing import TypeVar
 
 import msgspec
@@ -56,7 +56,9 @@ def rates(measured: Mapping[Key, Mapping[int, float]]) -> dict[Key, tuple[float,
 
     Each round of a row is a process of its own, so Student's t applies to the logarithms of their rates. What slows or
     speeds up all rows of a round alike is the machine's and taken out first, so that a drift does not hide differences:
-    rounds are the blocks of a randomized block design. A row measured once has the interval from 0 to infinity.
+    rounds are the blocks of a randomized block design. The noise that is left is taken to be that of all rows together,
+    since that of one row alone is badly known after a few rounds, or the row's own where that is larger. A row that
+    was measured alone, and once, has no interval but from 0 to infinity.
 
     Sources: Georges, Buytaert, Eeckhout, "Statistically rigorous Java performance evaluation" (2007); Montgomery,
     "Design and analysis of experiments", chapter 4.
@@ -66,14 +68,19 @@ def rates(measured: Mapping[Key, Mapping[int, float]]) -> dict[Key, tuple[float,
     """
     logs = {key: {number: math.log(value) for number, value in rounds.items()} for key, rounds in measured.items()}
     effects = _round_effects(logs)
-    # A row is a part of its rounds' means: its own deviations look smaller than they are.
-    correction = math.sqrt(len(logs) / (len(logs) - 1)) if len(logs) > 1 else 1.0
+    adjusted = {key: [value - effects[number] for number, value in rounds.items()] for key, rounds in logs.items()}
+    squares = {key: sum((value - fmean(values)) ** 2 for value in values) for key, values in adjusted.items()}
+    shared = len(effects) if len(logs) > 1 else 1  # what the rounds' effects took of the freedom
+    freedom = sum(map(len, adjusted.values())) - len(adjusted) - shared + 1
+    pooled = sum(squares.values()) / freedom if freedom > 0 else math.inf
     results = {}
-    for key, rounds in logs.items():
-        values = [value - effects[number] for number, value in rounds.items()]
+    for key, values in adjusted.items():
         center, half = fmean(values), math.inf
-        if len(values) > 1:
-            half = _student(len(values) - 1) * correction * stdev(values) / math.sqrt(len(values))
+        if freedom > 0:
+            # A row is a part of its rounds' means, so that its own deviations look smaller than they are.
+            apart = len(logs) / (len(logs) - 1) if len(logs) > 1 else 1.0
+            own = apart * squares[key] / (len(values) - 1) if len(values) > 1 else 0.0
+            half = _student(freedom) * math.sqrt(max(pooled, own) / len(values))
         results[key] = math.exp(center), (math.exp(center - half), math.exp(center + half))
     return results
 

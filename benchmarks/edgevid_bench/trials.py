@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -82,7 +83,7 @@ def outlines(
                 _bare_row(row, options),
                 status="ok",
                 end_to_end_fps=fps,
-                end_to_end_ci95=interval,
+                end_to_end_ci95=interval if math.isfinite(interval[1]) else None,
                 disturbed=trials[row].disturbances(options.min_rounds),
                 **_agreement(row, labels, _labels(counted[row])),
             )
