@@ -228,6 +228,7 @@ def _own_cache(
 NEEDS: dict[str, Callable[[], bool]] = {
     "needs_bf16": lambda: bool(cpu_features() & {"avx512_bf16", "amx_bf16"}),
     "needs_camera": lambda: Path("/dev/video0").exists(),
+    "needs_chromium": lambda: shutil.which("chromium") is not None,
     "needs_compiler": lambda: shutil.which("cc") is not None,
     "needs_plugin_providers": lambda: all(map(find_spec, ("onnxruntime_ep_openvino", "onnxruntime_ep_webgpu"))),
     "needs_software_gpu": lambda: Path("/usr/lib/chromium/vk_swiftshader_icd.json").exists(),

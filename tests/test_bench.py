@@ -7,7 +7,6 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,8 +17,8 @@ from edgevid.bundle import Bundle
 from edgevid.measured import MeasuredRow, recall, remember
 from edgevid_bench.machine import peak_rss_mb
 from edgevid_bench.recommend import ranked, recommend
-from edgevid_bench.report import Row
 from tests.conftest import Outcome
+from tests.reports import row
 
 Cli = Callable[..., Outcome]
 SHORT = ("--min-rounds", "2", "--max-rounds", "2", "--min-secs", "0.1", "--max-frames", "30", "--allow-disturbed")
@@ -210,20 +209,6 @@ def test_bad_input_is_one_line(cli: Cli, bundle_path: Path, arguments: list[str]
     outcome = cli("bench", bundle_path, *arguments)
     assert outcome.status == status
     assert message in outcome.error
-
-
-def row(variant: str, fps: float, agreement: float | None, half: float = 1.0, **changes: Any) -> Row:
-    return Row(
-        backend="litert",
-        device="cpu",
-        variant=variant,
-        status="ok",
-        end_to_end_fps=fps,
-        end_to_end_ci95=(fps - half, fps + half),
-        file_bytes=1,
-        smoothed_agreement=agreement,
-        **{"threads": 1, **changes},
-    )
 
 
 def test_the_recommendation_is_the_fastest_that_keeps_the_labels() -> None:

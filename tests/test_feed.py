@@ -214,9 +214,11 @@ def test_a_pick_is_for_any_number_of_feeds(clip: Path) -> None:
 
 def test_a_driver_that_hangs_is_released_once_it_returns() -> None:
     slow = Counter(live=True, pause_s=1.5)
-    with Feed(slow) as feed:
-        threading.Timer(0.1, feed.close).start()
-        next(iter(feed), None)
+    feed = Feed(slow)
+    closing = threading.Timer(0.1, feed.close)  # once: it gives up after a second
+    closing.start()
+    next(iter(feed), None)
+    closing.join()
     assert slow.closed.wait(3)
 
 

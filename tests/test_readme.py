@@ -13,7 +13,9 @@ import pytest
 from edgevid.backends import BACKENDS, DEVICES
 from edgevid.cli import COMMANDS
 from edgevid.manifest import VARIANT_IDS
+from edgevid_bench.writers import write_report
 from tests.conftest import Outcome
+from tests.reports import report, row
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -25,6 +27,8 @@ SHELL = [
 ]
 # Those that need a camera, and those that a test of their own covers.
 RUNNABLE = [line for line in SHELL if "--camera" not in line and "demo" not in line]
+
+SHORT_BENCH = ["--min-rounds", "1", "--max-rounds", "1", "--min-secs", "0.01", "--allow-disturbed"]
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +47,8 @@ def _a_users_folder(
     shutil.copyfile(model_file, tmp_path / "model.keras")
     shutil.copyfile(labels_file, tmp_path / "labels.txt")
     shutil.copytree(bundle_path, tmp_path / "model.edgevid")
+    for name in ("pi5", "n100", "orin"):
+        write_report(report(row("tflite-int8", 40.0, 1.0), cpu=name), tmp_path / f"{name}.json")
     monkeypatch.chdir(tmp_path)
 
 
@@ -57,7 +63,7 @@ def test_the_python_examples_run(code: str, capsys: pytest.CaptureFixture[str]) 
 def test_the_commands_run(cli: Callable[..., Outcome], line: str) -> None:
     if "convert" in line:
         shutil.rmtree("model.edgevid")
-    short = ["--rounds", "1", "--seconds", "0.01"] if "bench" in line else []
+    short = SHORT_BENCH if line.startswith("edgevid bench") else []
     outcome = cli(*shlex.split(line)[1:], *short)
     assert outcome.status == 0, outcome.err
 
@@ -65,5 +71,5 @@ def test_the_commands_run(cli: Callable[..., Outcome], line: str) -> None:
 def test_the_readme_knows_every_command_and_variant() -> None:
     for name in (*(f"edgevid {command}" for command in COMMANDS), *VARIANT_IDS, *BACKENDS, *DEVICES):
         assert name in README
-    assert len(RUNNABLE) == 5
+    assert len(RUNNABLE) == 6
     assert len(PYTHON) == 2
