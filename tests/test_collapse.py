@@ -15,7 +15,15 @@ def test_a_short_training_leaves_a_model_and_its_labels(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     from edgevid_convert.loading.model import load_model
 
-    command = [sys.executable, "-m", "edgevid_bench.collapse", "--output", str(tmp_path / "out"), "--epochs", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "edgevid_bench.studies.collapse",
+        "--output",
+        str(tmp_path / "out"),
+        "--epochs",
+        "1",
+    ]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     labels = (tmp_path / "out" / "labels.txt").read_text(encoding="utf-8").splitlines()
@@ -31,7 +39,7 @@ def test_a_short_training_leaves_a_model_and_its_labels(tmp_path: Path) -> None:
 
 
 def test_a_frame_trains_or_judges_and_edges_of_moments_do_neither() -> None:
-    from edgevid_bench.collapse import EDGE_FRAMES, SHOTS, load_moments
+    from edgevid_bench.studies.collapse import EDGE_FRAMES, SHOTS, load_moments
 
     moments = load_moments()
     every_frame = sum(cuts[-1] - cuts[0] for cuts in SHOTS.values())

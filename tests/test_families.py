@@ -17,8 +17,8 @@ import pytest
 from edgevid.bundle import Bundle
 from edgevid.errors import ModelError
 from edgevid.manifest import VARIANT_IDS
-from edgevid_bench.coverage import Outcome, try_family
-from edgevid_bench.families import FAMILIES, make_realistic, pictures
+from edgevid_bench.studies.coverage import Outcome, try_family
+from edgevid_bench.studies.families import FAMILIES, make_realistic, pictures
 from tests.conftest import Outcome as CommandOutcome
 
 pytestmark = pytest.mark.usefixtures("quiet_keras")
@@ -313,7 +313,7 @@ def test_the_edge_tpu_takes_int8_full_alone(
 
 
 def coverage(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edgevid_bench.coverage", *arguments]
+    command = [sys.executable, "-m", "edgevid_bench.studies.coverage", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgevid_bench.intervals import latency, ranks, rates
+from edgevid_bench.intervals import latency, overlap, ranks, rates
 
 GENERATOR = np.random.default_rng(1)
 
@@ -18,10 +18,19 @@ def test_the_interval_of_the_median_covers_it() -> None:
     assert covered >= 34
 
 
+def test_the_interval_of_a_median_knows_that_processes_differ() -> None:
+    def rounds(spread: float) -> list[np.typing.NDArray[np.float64]]:
+        return [GENERATOR.normal(10 + spread * number, 0.1, 200) for number in range(-2, 3)]
+
+    (low, high), (wide_low, wide_high) = (latency(rounds(spread)).ci95["p50"] for spread in (0.0, 0.5))
+    assert wide_high - wide_low > 5 * (high - low)
+
+
 @pytest.mark.parametrize(("count", "names"), [(20, {"p50"}), (100, {"p50", "p90"}), (400, {"p50", "p90", "p99"})])
 def test_a_percentile_needs_samples_that_carry_it(count: int, names: set[str]) -> None:
     found = latency([GENERATOR.exponential(1.0, count)])
     assert set(found.ci95) == names
+    assert (found.p90 is None) == ("p90" not in names)
     assert (found.p99 is None) == ("p99" not in names)
     assert found.count == count
 
@@ -44,40 +53,47 @@ def noisy(
 def test_equal_rows_are_called_equal_and_a_slower_one_is_told_apart_however_the_machine_drifts(rows: int) -> None:
     runs, equal, apart = 200, 0, 0
     for _ in range(runs):
-        one, *_, last = [interval for _, interval in rates(noisy(8, rows)).values()]
-        equal += one[0] <= last[1] and last[0] <= one[1]
-        one, *_, last = [interval for _, interval in rates(noisy(8, rows, slower=0.9)).values()]
-        apart += last[1] < one[0]
+        one, *_, last = rates(noisy(8, rows)).values()
+        equal += overlap(one.ci95, last.ci95)
+        one, *_, last = rates(noisy(8, rows, slower=0.9)).values()
+        apart += not overlap(one.ci95, last.ci95) and last.value < one.value
     assert equal >= 0.95 * runs
     assert apart >= 0.9 * runs
 
 
-def test_the_interval_of_a_rate_covers_it() -> None:
-    covered = 0
+def test_the_interval_across_benches_covers_the_rate_however_the_machine_drifts() -> None:
+    covered, within = 0, 0
     for _ in range(100):
-        (_, (low, high)), *_ = rates(noisy(5, 6, drift=0.0)).values()
-        covered += low <= 100 <= high
+        rate, *_ = rates(noisy(5, 6)).values()
+        assert rate.across_ci95
+        assert rate.ci95
+        covered += rate.across_ci95[0] <= 100 <= rate.across_ci95[1]
+        within += rate.ci95[0] <= 100 <= rate.ci95[1]
     assert covered >= 88
+    assert within < 88, "the interval within a bench leaves the drift out"
 
 
 def test_a_row_that_is_noisier_than_the_others_has_a_wider_interval() -> None:
     measured = noisy(6, 20, drift=0.0)
     measured[20] = {number: 100 * (1.1 if number % 2 else 0.9) for number in range(6)}
-    (_, (low, high)), *_, (_, (wide_low, wide_high)) = rates(measured).values()
-    assert wide_high - wide_low > 2 * (high - low)
+    usual, *_, noisier = rates(measured).values()
+    assert usual.ci95
+    assert noisier.ci95
+    assert noisier.ci95[1] - noisier.ci95[0] > 4 * (usual.ci95[1] - usual.ci95[0])
 
 
 def test_a_row_measured_once_and_alone_is_not_known() -> None:
-    ((rate, interval),) = rates({"row": {0: 100.0}}).values()
-    assert rate == pytest.approx(100)
-    assert interval == (0.0, np.inf)
+    (rate,) = rates({"row": {0: 100.0}}).values()
+    assert rate.value == pytest.approx(100)
+    assert rate.ci95 is rate.across_ci95 is None
+    assert overlap(rate.ci95, (1.0, 2.0)), "it is told apart from nothing"
 
 
 def test_rounds_that_a_row_did_not_take_part_in_do_not_shift_it() -> None:
     fast_round = {row: {0: 100.0, 1: 100.0, 2: 100.0, 3: 200.0, 4: 200.0} for row in range(2)}
     fast_round[2] = {0: 50.0, 1: 50.0, 2: 50.0}
     found = rates(fast_round)
-    assert found[0][0] / found[2][0] == pytest.approx(2.0)
+    assert found[0].value / found[2].value == pytest.approx(2.0)
 
 
 def test_ranks_count_what_is_faster_beyond_doubt() -> None:

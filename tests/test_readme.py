@@ -13,7 +13,7 @@ import pytest
 from edgevid.backends import BACKENDS, DEVICES
 from edgevid.cli import COMMANDS
 from edgevid.manifest import VARIANT_IDS
-from edgevid_bench.writers import write_report
+from edgevid_bench.output.writers import write_report
 from tests.conftest import Outcome
 from tests.reports import report, row
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edgevid_bench.charts import pareto_front
+from edgevid_bench.output.charts import pareto_front
+from edgevid_bench.output.writers import WRITERS, write_report
 from edgevid_bench.report import Conditions, Minute, Report, Sustained, read_report
-from edgevid_bench.writers import WRITERS, write_report
 from tests.conftest import Outcome
 from tests.reports import report, row
 
@@ -24,7 +24,9 @@ ROWS = (
     row("onnx-int8", 396.0, 0.985, half=8.0, backend="onnxruntime"),
     row("tflite-fp32", 200.0, 1.0, threads=2),
     row("tflite-fp16", 210.0, 0.9, disturbed=("other programs used 30% of the processor",)),
-    msgspec.structs.replace(row("onnx-fp32", 1.0, 1.0), status="failed", reason="<script>alert(1)</script>", infer_ms=None),
+    msgspec.structs.replace(
+        row("onnx-fp32", 1.0, 1.0), status="failed", reason="<script>alert(1)</script>", infer_ms=None
+    ),
 )
 LONG = Sustained(
     row="litert cpu tflite-int8 × 1",
@@ -54,7 +56,7 @@ def test_json_is_read_again_as_it_was(tmp_path: Path) -> None:
 def test_the_choice_the_reasons_and_the_method_are_there(written: Callable[..., str], suffix: str) -> None:
     text = written(suffix)
     for told in (
-        "litert · cpu · tflite-int8 · 1 thread: 400 ± 1 frames per second end to end",
+        "litert · cpu · tflite-int8 · 1 thread: 400 ± 1.0 frames per second end to end",
         "not told apart from it: onnxruntime · cpu · onnx-int8 · 1 thread",
         "edgevid run flowers.edgevid --backend litert --device cpu --variant tflite-int8 --threads 1 --source CLIP",
         "not valid, other programs used 30% of the processor",
@@ -197,7 +199,7 @@ def test_a_row_that_got_slower_fails_and_one_within_the_noise_does_not(
 
     other = cli(*bench[:-1], "--baseline", first, "--max-frames", 61)
     assert other.status == 2
-    assert "the baseline is of something else: --max-frames is another" in other.error
+    assert "the baseline and this bench cannot be compared: --max-frames is not the same" in other.error
 
 
 def test_every_format_has_a_writer() -> None:

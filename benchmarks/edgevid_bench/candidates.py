@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edgevid.backends import BACKENDS, DEVICES, Usable, available_cores
 from edgevid.bundle import Bundle
 from edgevid.doctor import ask_backend
-from edgevid.errors import MissingExtraError, UsageError
+from edgevid.errors import GateError, MissingExtraError, UsageError
 from edgevid.manifest import Variant
 from edgevid_bench.options import BenchOptions
 
@@ -33,7 +33,8 @@ def candidates(bundle: Bundle, options: BenchOptions) -> tuple[list[Candidate], 
     What is left open is all that can be used here. Also return why the rest cannot, by backend and device.
 
     Raises:
-        UsageError: a name is unknown, a variant is not in the bundle, or there is nothing to measure.
+        UsageError: a name is unknown, a variant is not in the bundle, or nothing goes together.
+        GateError: nothing of what was asked for can be used here.
     """
     variants = [bundle.variant(variant_id) for variant_id in options.variants or bundle.variant_ids]
     places, absent = _places(options)
@@ -44,6 +45,9 @@ def candidates(bundle: Bundle, options: BenchOptions) -> tuple[list[Candidate], 
         if variant.format in BACKENDS[backend].formats
         for count in (options.threads or default_threads() if device == "cpu" else (0,))
     ]
+    if not rows and absent:
+        told = "; ".join(f"{place}: {reason}" for place, reason in absent.items())
+        raise GateError(f"nothing that was asked for can run here: {told}")
     if not rows:
         raise UsageError(
             f"nothing to measure: {', '.join(options.backends) or 'no backend'} reads none of "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-import signal
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from edgevid.manifest import VARIANT_IDS
 from edgevid.measured import MeasuredRow, remember
 from edgevid.sources import SAMPLE_NAMES
 from edgevid_bench.baseline import check_baseline
-from edgevid_bench.lines import report_lines
 from edgevid_bench.options import BenchOptions
+from edgevid_bench.output.lines import report_lines
+from edgevid_bench.output.writers import WRITERS, check_report, write_report
 from edgevid_bench.recommend import faithful
-from edgevid_bench.report import Report, read_report
-from edgevid_bench.writers import WRITERS, check_report, write_report
+from edgevid_bench.report import Report, Row, check_same, read_report
 
 __all__ = ["bench"]
 
@@ -77,7 +77,7 @@ Without --source: the sample clip 'bikes' of the [sample] extra.
 )
 @click.option(
     "--min-secs",
-    type=click.FloatRange(0),
+    type=click.FloatRange(0, min_open=True),
     default=2.0,
     show_default=True,
     help="Run each row so long at least, all rounds together.",
@@ -130,12 +130,15 @@ def bench(
     output: tuple[Path, ...],
     force: bool,
     **chosen: Any,
-) -> int:
+) -> None:
     """Measure frames per second, latency, memory and agreement of every backend and variant on this machine.
 
     Every row is measured in several rounds, in random order and in a process of its own. Rows whose 95 % intervals
-    overlap are not told apart, and share a rank.
+    overlap are not told apart.
     """
+    check_packages()
+    from edgevid_bench.measure import planned  # psutil comes with it
+
     for path in output:
         check_report(path, force)
     old = read_report(baseline) if baseline else None
@@ -148,19 +151,22 @@ def bench(
         duration_s=_seconds(duration),
         **chosen,
     )
+    if old:
+        check_same("the baseline", old, "this bench", planned(opened, options))
     report = measure_with_progress(opened, options, terminal, " ".join(["edgevid", *map(shlex.quote, sys.argv[1:])]))
+    # What a signal stopped is written all the same, and the signal takes effect after that.
+    stopped, terminal.stopped_by = terminal.stopped_by, None
     terminal.result(*report_lines(report))
-    for path in output:
-        write_report(report, path)
-        terminal.result(f"wrote {path}")
     if options.full:
         _remember(opened, report, terminal)
+    for path in sorted(output, key=lambda path: path.suffix.lower() != ".json"):  # first what the others come from
+        write_report(report, path)
+        terminal.result(f"wrote {path}")
     if not report.method.complete:
-        return 128 + signal.SIGINT
+        raise stopped or KeyboardInterrupt
     _check_gate(report, options)
     if old:
         terminal.result(*check_baseline(report, old, fail_below))
-    return 0
 
 
 def check_packages() -> None:
@@ -169,8 +175,9 @@ def check_packages() -> None:
     Raises:
         MissingExtraError: a package of it is not.
     """
-    if find_spec("psutil") is None:
-        raise MissingExtraError("edgevid bench", "psutil", "bench")
+    for package in ("psutil", "jinja2"):
+        if find_spec(package) is None:
+            raise MissingExtraError("edgevid bench", package, "bench")
 
 
 def measure_with_progress(bundle: Bundle, options: BenchOptions, terminal: Terminal, command: str = "") -> Report:
@@ -201,7 +208,7 @@ def _remember(bundle: Bundle, report: Report, terminal: Terminal) -> None:
             variant=row.variant,
             threads=row.threads,
             end_to_end_fps=row.end_to_end_fps or 0.0,
-            infer_ms=row.label_ms.p50 if row.label_ms else 0.0,
+            label_ms=row.label_ms.p50 if row.label_ms else 0.0,
         )
         for row in report.rows
         if faithful(row, bundle.manifest.max_drop)
@@ -215,16 +222,26 @@ def _remember(bundle: Bundle, report: Report, terminal: Terminal) -> None:
 
 
 def _check_gate(report: Report, options: BenchOptions) -> None:
-    """Fail if a backend or a device that was named ran nothing, or not a variant that was named too, or nothing ran."""
-    ran = {name for row in report.rows if row.status == "ok" for name in (row.backend, row.device)}
-    named = {*options.backends, *(device.partition(":")[0] for device in options.devices)}
+    """Fail if what was named ran nothing: a backend, a device, both together, a variant with them; or nothing ran."""
+    ran = [row for row in report.rows if row.status == "ok"]
     for row in report.rows:
-        where = {row.backend, row.device.partition(":")[0]} & named
-        if row.status != "ok" and (not ran or where - ran or (options.variants and row.backend in options.backends)):
+        if row.status != "ok" and not _ran_enough(ran, row.backend, row.device, row.variant, options):
             raise GateError(f"{row.backend} {row.device} {row.variant} cannot run: {row.reason}")
     for place, reason in report.absent.items():
-        if set(place.split()) & named - ran:
+        backend, _, device = place.partition(" ")
+        if not _ran_enough(ran, backend, device, "", options):
             raise GateError(f"{place} cannot run: {reason}")
+
+
+def _ran_enough(ran: Sequence[Row], backend: str, device: str, variant: str, options: BenchOptions) -> bool:
+    """Return whether something ran of what was named of a row that did not."""
+    named = [
+        (options.backends, "backend", backend),
+        (options.devices, "device", device),
+        (options.variants if options.backends else (), "variant", variant),
+    ]
+    wanted = [(field, value) for names, field, value in named if value in names]
+    return any(all(getattr(row, field) == value for field, value in wanted) for row in ran)
 
 
 def _seconds(text: str | None) -> float:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgevid.errors import UsageError
-from edgevid_bench.cells import half_width, number
+from edgevid_bench.figures import half_width, number
+from edgevid_bench.output.lines import nothing
 from edgevid_bench.recommend import kept_labels, recommend
-from edgevid_bench.report import Report, Row
+from edgevid_bench.report import Report, Row, check_same
 
 __all__ = ["COLUMNS", "Standing", "compare", "remarks", "verdict"]
 
@@ -33,10 +34,13 @@ class Standing:
 
     @property
     def fps(self) -> float:
-        """Frames per second that the machine reaches in any case: the lower end of the 95 % interval."""
+        """Frames per second that the machine reaches in any case: the lower end of the 95 % interval across benches.
+
+        Where that is not known, what was measured.
+        """
         if self.row is None:
             return 0.0
-        return self.row.end_to_end_ci95[0] if self.row.end_to_end_ci95 else self.row.end_to_end_fps or 0.0
+        return self.row.across_ci95[0] if self.row.across_ci95 else self.row.end_to_end_fps or 0.0
 
     @property
     def enough(self) -> bool:
@@ -69,7 +73,7 @@ COLUMNS: dict[str, Callable[[Standing], str]] = {
     "what it is": lambda standing: standing.report.machine.board or standing.report.machine.cpu,
     "cores": lambda standing: str(standing.report.machine.cores),
     "enough": lambda standing: "yes" if standing.enough else "no",
-    "head-room": lambda standing: "–" if standing.head_room is None else f"× {standing.head_room:.1f}",
+    "head-room": lambda standing: "–" if standing.head_room is None else f"× {number(standing.head_room, 1)}",
     "with": _of_row(lambda row: row.name),
     "fps": _of_row(lambda row: number(row.end_to_end_fps)),
     "± fps": _of_row(lambda row: number(half_width(row))),
@@ -98,7 +102,9 @@ def compare(
     Raises:
         UsageError: the reports are of different models, clips or kinds of run, or a price is of no machine.
     """
-    _check_same(reports)
+    (first, shown), *others = reports.items()
+    for name, report in others:
+        check_same(first, shown, name, report)
     for name in prices:
         if name not in reports:
             raise UsageError(f"--price {name}: expected one of {', '.join(reports)}")
@@ -111,22 +117,6 @@ def compare(
 def _best(report: Report, max_drop: float | None) -> Row | None:
     best = recommend(report.rows, report.method.max_drop if max_drop is None else max_drop)
     return next((row for row in report.rows if best and row.key == best.key), None)
-
-
-def _check_same(reports: Mapping[str, Report]) -> None:
-    """Refuse reports that cannot stand beside each other."""
-    names = list(reports)
-    for what, values in (
-        ("the model", [report.bundle.source_sha256 for report in reports.values()]),
-        ("the clip", [report.source.sha256 or report.source.name for report in reports.values()]),
-        ("--video", [str(report.method.video) for report in reports.values()]),
-        ("--max-frames", [str(report.method.max_frames) for report in reports.values()]),
-    ):
-        for name, value in zip(names, values, strict=True):
-            if value != values[0]:
-                raise UsageError(
-                    f"{names[0]} and {name} cannot be compared: {what} is not the same; bench both with the same"
-                )
 
 
 def verdict(standings: Sequence[Standing]) -> str:
@@ -144,9 +134,9 @@ def verdict(standings: Sequence[Standing]) -> str:
 
 def _told(standing: Standing) -> str:
     if standing.row is None:
-        return f"{standing.name}, where no row keeps the labels"
-    room = "" if standing.head_room is None else f", × {standing.head_room:.1f} of the need"
-    return f"{standing.name} with {standing.row.name} ({standing.row.end_to_end_fps:.0f}{room})"
+        return f"{standing.name}, where {nothing(standing.report)}"
+    room = "" if standing.head_room is None else f", × {number(standing.head_room, 1)} of the need"
+    return f"{standing.name} with {standing.row.name} ({number(standing.row.end_to_end_fps)}{room})"
 
 
 def remarks(standings: Sequence[Standing]) -> list[str]:
@@ -157,8 +147,13 @@ def remarks(standings: Sequence[Standing]) -> list[str]:
     for standing in standings:
         if not standing.report.method.complete:
             found.append(f"{standing.name}: the bench was interrupted")
+        if standing.row and standing.row.across_ci95 is None:
+            found.append(f"{standing.name}: measured once, so that its noise is not known")
         if standing.report.method.allow_disturbed:
             found.append(f"{standing.name}: other programs may have run beside the bench")
+    meters = {standing.row.meter for standing in standings if standing.row and standing.row.meter}
+    if len(meters) > 1:
+        found.append(f"watts are of different things: {', '.join(sorted(meters))}")
     versions = {standing.report.machine.versions.get("edgevid") for standing in standings}
     if len(versions) > 1:
         found.append(f"the reports are of several versions of edgevid: {', '.join(sorted(map(str, versions)))}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from rich.table import Table
 from edgevid.cli.terminal import Terminal, common_options
 from edgevid.errors import UsageError
 from edgevid.sinks.base import check_output
+from edgevid_bench.cli import check_packages
 from edgevid_bench.compare import COLUMNS, Standing, compare, remarks, verdict
+from edgevid_bench.output.writers import csv_text, markdown_table, write_text
 from edgevid_bench.report import read_report
-from edgevid_bench.writers import csv_text, markdown_table, write_text
 
 EPILOG = """
 \b
@@ -54,6 +56,7 @@ def compare_command(
     force: bool,
 ) -> int:
     """Say which of several machines are fast enough, with which configuration, and with how much head-room."""
+    check_packages()
     for path in output:
         if path.suffix.lower() not in WRITERS:
             raise UsageError(f"--output {path}: expected a file name that ends in {', '.join(WRITERS)}")
@@ -103,7 +106,7 @@ def _csv(standings: Sequence[Standing]) -> str:
 
 
 def _html(standings: Sequence[Standing]) -> str:
-    from edgevid_bench.page import render  # the template engine comes with it
+    from edgevid_bench.output.page import render  # the template engine comes with it
 
     columns = _told_columns(standings)
     fastest = max((standing.row.end_to_end_fps or 0.0 for standing in standings if standing.row), default=1.0)
@@ -122,13 +125,10 @@ WRITERS: dict[str, Callable[[Sequence[Standing]], str]] = {".html": _html, ".md"
 
 
 def _prices(texts: Sequence[str]) -> dict[str, float]:
-    prices = {}
+    prices: dict[str, float] = {}
     for text in texts:
         name, _, price = text.partition("=")
-        try:
-            prices[name] = float(price)
-        except ValueError:
-            prices[name] = 0.0
-        if prices[name] <= 0:
-            raise UsageError(f"--price {text!r}: expected a machine and what it costs, such as pi5=80")
+        if re.fullmatch(r"\d+(\.\d+)?", price) is None or not float(price) or name in prices:
+            raise UsageError(f"--price {text!r}: expected a machine and what it costs, once each, such as pi5=80")
+        prices[name] = float(price)
     return prices

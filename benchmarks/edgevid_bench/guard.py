@@ -3,9 +3,9 @@
     python -m edgevid_bench.guard                    exits with 3 where a row got slower
     python -m edgevid_bench.guard --update           measures the baseline again, after a change that is meant
 
-The rows are those of ``edgevid bench``: the backend ``null``, which is all of edgevid without an engine, and ``litert``
-with the fp32 variant of the sample. Speeds are compared as ratios to the calibration work, so that the baseline holds on
-other machines, though not to the percent: processors differ in what they are good at.
+The rows are those of ``edgevid bench``: the backend ``null``, which is all of edgevid without an engine, and
+``litert`` with the fp32 variant of the sample. Speeds are compared as ratios to the calibration work, so that the
+baseline holds on other machines, though not to the percent: processors differ in what they are good at.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import msgspec
 
 from edgevid.bundle import Bundle
 from edgevid.cli.terminal import Terminal
-from edgevid.errors import GateError
+from edgevid.errors import EdgevidError
 from edgevid_bench.baseline import check_baseline
 from edgevid_bench.measure import run_bench
 from edgevid_bench.options import BenchOptions
+from edgevid_bench.output.writers import write_report
 from edgevid_bench.report import Report, read_report
-from edgevid_bench.writers import write_report
 from edgevid_convert.cli import convert_quietly, quiet_unless_debug
 from edgevid_convert.lite0 import MEAN, STD, save_sample_model
 from edgevid_convert.options import ConvertOptions
@@ -39,20 +39,24 @@ def main() -> int:
     parser.add_argument("--update", action="store_true", help="measure the baseline again")
     parser.add_argument("--fail-below", type=float, default=FAIL_BELOW)
     asked = parser.parse_args()
-    report = measured()
-    if asked.update:
-        write_report(report, BASELINE)
-        sys.stdout.write(f"wrote {BASELINE.name}\n")
-        return 0
-    # The sample model is the same, but its file has another date in it each time.
-    baseline = msgspec.structs.replace(read_report(BASELINE), bundle=report.bundle)
     try:
-        lines = check_baseline(report, baseline, asked.fail_below, calibrated=True)
-    except GateError as error:
+        lines = _updated(measured()) if asked.update else _compared(measured(), asked.fail_below)
+    except EdgevidError as error:
         sys.stderr.write(f"edgevid: {error}\n")
         return error.exit_status
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
+
+
+def _updated(report: Report) -> list[str]:
+    write_report(report, BASELINE)
+    return [f"wrote {BASELINE.name}"]
+
+
+def _compared(report: Report, fail_below: float) -> list[str]:
+    # The sample model is the same, but its file has another date in it each time.
+    baseline = msgspec.structs.replace(read_report(BASELINE), bundle=report.bundle)
+    return check_baseline(report, baseline, fail_below, calibrated=True)
 
 
 def measured() -> Report:
@@ -71,6 +75,8 @@ def measured() -> Report:
             allow_disturbed=True,  # CI's machines are never quiet, and each row is compared with its own interval
         )
         report = run_bench(bundle, options, lambda what, done, total: None, "python -m edgevid_bench.guard --update")
+    if not report.method.complete:
+        raise KeyboardInterrupt
     return msgspec.structs.replace(report, bundle=msgspec.structs.replace(report.bundle, path=bundle.path.name))
 
 

@@ -58,7 +58,8 @@ class BenchOptions:
     @property
     def full(self) -> bool:
         """Whether nothing was left out that could be chosen."""
-        return not (self.backends or self.variants or self.threads or self.video) and self.batch == 1
+        chosen = self.backends or self.devices or self.variants or self.threads or self.video
+        return not chosen and self.batch == 1
 
     @property
     def secs_a_round(self) -> float:

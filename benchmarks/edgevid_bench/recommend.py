@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import msgspec
 
-from edgevid_bench.intervals import ranks
+from edgevid_bench.figures import half_width, number
+from edgevid_bench.intervals import overlap, ranks
 from edgevid_bench.report import Recommendation, Row
 
 Key = TypeVar("Key")
@@ -79,33 +80,30 @@ def recommend(rows: Sequence[Row], max_drop: float) -> Recommendation | None:
 
 
 def _sentence(best: Row, rows: Sequence[Row], max_drop: float) -> str:
-    low, high = best.end_to_end_ci95 or (_speed(best), _speed(best))
+    half = half_width(best)
+    known = "measured once" if half is None else f"± {number(half)}"
     told = (
-        f"{best.name}: {_speed(best):.0f} ± {(high - low) / 2:.0f} frames per second end to end, "
+        f"{best.name}: {number(best.end_to_end_fps)} {known} frames per second end to end, "
         f"{kept_labels(best) or 0.0:.1%} of Keras' smoothed labels"
     )
-    equals = [row for row in rows if row is not best and faithful(row, max_drop) and _overlap(row, best)]
-    faster = max(
-        (row for row in rows if row.valid and not row.emulated and _speed(row) > _speed(best)), key=_speed, default=None
-    )
-    if faster and not _overlap(faster, best):
-        kept = kept_labels(faster)
-        told += f"; {faster.name} does {_speed(faster):.0f}, but " + (
-            "its labels were never compared" if kept is None else f"keeps only {kept:.1%}"
-        )
+    faster = [row for row in rows if row.valid and not row.emulated and _speed(row) > _speed(best)]
+    clearly = [row for row in faster if not overlap(row.end_to_end_ci95, best.end_to_end_ci95)]
+    if clearly:
+        first = max(clearly, key=_speed)
+        kept = kept_labels(first)
+        why = "its labels were never compared" if kept is None else f"it keeps only {kept:.1%}"
+        told += f"; {first.name} does {number(first.end_to_end_fps)}, but {why}"
     else:
         told += f"; nothing faster keeps within {max_drop:.0%}"
+    equals = [
+        row
+        for row in rows
+        if row is not best and faithful(row, max_drop) and overlap(row.end_to_end_ci95, best.end_to_end_ci95)
+    ]
     if equals:
-        names = ", ".join(row.name for row in equals[:2])
         more = f" and {len(equals) - 2} more" if len(equals) > 2 else ""
-        told += f"; not told apart from it: {names}{more}"
+        told += f"; not told apart from it: {', '.join(row.name for row in equals[:2])}{more}"
     return told
-
-
-def _overlap(one: Row, other: Row) -> bool:
-    if one.end_to_end_ci95 is None or other.end_to_end_ci95 is None:
-        return False
-    return one.end_to_end_ci95[0] <= other.end_to_end_ci95[1] and other.end_to_end_ci95[0] <= one.end_to_end_ci95[1]
 
 
 def _width(row: Row) -> float:

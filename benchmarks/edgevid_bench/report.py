@@ -21,6 +21,7 @@ __all__ = [
     "Report",
     "Row",
     "Sustained",
+    "check_same",
     "read_report",
 ]
 
@@ -35,7 +36,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     ``temperature_c`` that of the hottest zone, and ``throttled`` what slows it down now.
     """
 
-    load: float
+    load: float | None = None
     governor: str | None = None
     clock_mhz: float | None = None
     temperature_c: float | None = None
@@ -113,6 +114,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     Single stream, one thing at a time: ``infer_ms`` is of one inference, which takes ``batch`` frames, ``label_ms``
     from a decoded frame to its label. Throughput: ``end_to_end_fps`` is of whole runs over the clip, with ``workers``
     inferences of ``threads`` threads at once; ``rank`` is one more than the valid rows that are faster beyond doubt.
+    ``end_to_end_ci95`` tells rows of one bench apart; ``across_ci95``, for other benches, is wider by the machine's
+    drift.
     ``roofline_fps`` is what the CPU time of the bare stages allows, ``efficiency`` the share of it that was reached.
     ``stage_cpu_ms`` is CPU time a frame of each stage alone; ``infer`` there is with one thread.
     ``energy_mj`` is millijoules a frame in those runs, of all that ``meter`` meters.
@@ -146,6 +149,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     infer_fps: float | None = None
     end_to_end_fps: float | None = None
     end_to_end_ci95: Interval | None = None
+    across_ci95: Interval | None = None
     stage_cpu_ms: dict[str, float] | None = None
     roofline_fps: float | None = None
     efficiency: float | None = None
@@ -203,19 +207,21 @@ def _key(row: Row | Recommendation) -> Key:
 
 
 class Minute(msgspec.Struct, frozen=True, kw_only=True):
-    """A stretch of a long run: where it ends, in seconds, and the frames per second of it; then the machine's state."""
+    """A stretch of a long run: its end, in seconds, its frames per second, the machine's state, what disturbed it."""
 
     until_s: float
     end_to_end_fps: float
     conditions: Conditions
+    disturbances: tuple[str, ...] = ()
 
 
 class Sustained(msgspec.Struct, frozen=True, kw_only=True):
-    """A long run of one row; ``kept`` is the speed of its last stretch ÷ that of its fastest."""
+    """A long run of one row; ``kept`` is the speed of its last third ÷ that of its first, ``error`` what ended it."""
 
     row: str
     minutes: tuple[Minute, ...]
     kept: float
+    error: str = ""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,6 +246,27 @@ def read_report(path: Path) -> Report:
         OSError: it cannot be read.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Report)
+        report = msgspec.json.decode(path.read_bytes(), type=Report)
     except msgspec.DecodeError as error:
         raise UsageError(f"{path}: {error}; expected a report of 'edgevid bench --output report.json'") from error
+    if report.schema != SCHEMA:
+        raise UsageError(
+            f"{path}: a report of schema {report.schema}, expected {SCHEMA}; bench again with this version"
+        )
+    return report
+
+
+def check_same(one: str, report: Report, other: str, beside: Report) -> None:
+    """Check that two reports are of the same model, clip and kind of run.
+
+    Raises:
+        UsageError: they are not.
+    """
+    for what, values in (
+        ("the model", (report.bundle.source_sha256, beside.bundle.source_sha256)),
+        ("the clip", (report.source.sha256 or report.source.name, beside.source.sha256 or beside.source.name)),
+        ("--video", (report.method.video, beside.method.video)),
+        ("--max-frames", (report.method.max_frames, beside.method.max_frames)),
+    ):
+        if values[0] != values[1]:
+            raise UsageError(f"{one} and {other} cannot be compared: {what} is not the same; bench both with the same")

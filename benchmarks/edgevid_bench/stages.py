@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+import av.error
+
 from edgevid.classifier import VideoClassifier
 from edgevid.draw import annotate_planes
+from edgevid.errors import SinkError
 from edgevid.sinks import open_video
 from edgevid.sinks.canvas import Canvas
 from edgevid.smoothing import Prediction
@@ -46,8 +50,9 @@ def stage_cpu_ms(
     }
     costs["decode"] = _decode(source, len(frames))
     if not set(stages).isdisjoint(VIDEO_STAGES):
-        costs |= _video(source, frames, predictions)
-    return {stage: costs[stage] for stage in stages}
+        with suppress(SinkError, av.error.FFmpegError):  # a build of FFmpeg without an encoder, say
+            costs |= _video(source, frames, predictions)
+    return {stage: costs[stage] for stage in stages if stage in costs}
 
 
 def _decode(source: str, count: int) -> float:

@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from statistics import fmean
 
 import msgspec
 
 from edgevid.child import stream_module
-from edgevid.errors import BackendError
+from edgevid.errors import EdgevidError
 from edgevid_bench.report import Minute, Sustained
 from edgevid_bench.worker import Request, Stretch
 
-__all__ = ["long_run", "sustained"]
+__all__ = ["LongRun"]
 
 MINUTE_S = 60.0
-LEAST_STRETCHES = 5  # a run of less than five minutes is told in fifths
+LEAST_STRETCHES = 6  # a run of less than six minutes is told in sixths
 
 
-def long_run(request: Request, duration_s: float) -> Iterator[Minute]:
-    """Run a row for so long in a process of its own, and yield its speed minute by minute.
+class LongRun:
+    """Runs a row for long, in a process of its own, and keeps what it did minute by minute, whatever ends it."""
 
-    Raises:
-        BackendError: it cannot run.
-    """
-    stretch_s = min(MINUTE_S, duration_s / LEAST_STRETCHES)
-    long = msgspec.structs.replace(request, duration_s=duration_s, stretch_s=stretch_s, stages=())
-    for line in stream_module("edgevid_bench.worker", stdin=msgspec.json.encode(long)):
-        answer = msgspec.json.decode(line, type=Stretch)
-        if answer.minute is None:
-            raise BackendError(answer.error)
-        yield answer.minute
+    def __init__(self) -> None:
+        self._row, self._error = "", ""
+        self._minutes: list[Minute] = []
 
+    def go_on(self, request: Request, row: str, duration_s: float, progress: Callable[[str, int, int], None]) -> None:
+        """Run a row for so long; where that fails, the result says why."""
+        self._row = row
+        stretch_s = min(MINUTE_S, duration_s / LEAST_STRETCHES)
+        long = msgspec.structs.replace(request, duration_s=duration_s, stretch_s=stretch_s, stages=())
+        progress(f"seconds of {row}", 0, round(duration_s))
+        try:
+            for line in stream_module("edgevid_bench.worker", stdin=msgspec.json.encode(long)):
+                answer = msgspec.json.decode(line, type=Stretch)
+                self._error = answer.error
+                if answer.minute:
+                    self._minutes.append(answer.minute)
+                    progress(f"seconds of {row}", round(answer.minute.until_s), round(duration_s))
+        except (EdgevidError, OSError, msgspec.DecodeError) as error:
+            self._error = str(error)
 
-def sustained(row: str, minutes: list[Minute]) -> Sustained | None:
-    """Return what a long run amounts to; None where there was none."""
-    speeds = [minute.end_to_end_fps for minute in minutes]
-    return Sustained(row=row, minutes=tuple(minutes), kept=speeds[-1] / max(speeds)) if minutes else None
+    @property
+    def result(self) -> Sustained | None:
+        """What it amounts to; None where there was none."""
+        if not self._row:
+            return None
+        speeds = [minute.end_to_end_fps for minute in self._minutes]
+        third = max(1, len(speeds) // 3)
+        kept = fmean(speeds[-third:]) / fmean(speeds[:third]) if speeds else 0.0
+        return Sustained(row=self._row, minutes=tuple(self._minutes), kept=kept, error=self._error)

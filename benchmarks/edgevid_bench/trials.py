@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -20,7 +19,7 @@ from edgevid_bench.worker import Measured
 
 __all__ = ["Trials", "build_rows", "outlines"]
 
-LEAST_FRAMES = 10  # to compare labels on
+LEAST_FRAMES = 50  # to compare labels on: one of them is a share of 0.02
 
 
 @dataclass
@@ -33,16 +32,20 @@ class Trials:
     error: str = ""
 
     def add(self, number: int, measured: Measured, allow_disturbed: bool) -> bool:
-        """Note a measurement; return whether the round should be repeated, since something disturbed it."""
+        """Note a measurement; return whether something disturbed it, so that it should be repeated."""
         if measured.error:
             self.error = measured.error
-            return False
-        if measured.disturbances and not allow_disturbed:
+        elif measured.disturbances and not allow_disturbed:
             self.disturbed[number] = measured
             return True
-        self.undisturbed[number] = measured
-        self.disturbed.pop(number, None)
+        else:
+            self.undisturbed[number] = measured
+            self.disturbed.pop(number, None)
         return False
+
+    def wants_more(self, min_rounds: int) -> bool:
+        """Return whether fewer rounds than that went undisturbed."""
+        return not self.error and len(self.undisturbed) < min_rounds
 
     def disturbances(self, min_rounds: int) -> tuple[str, ...]:
         """Return what disturbed it, if too few rounds went undisturbed; else nothing."""
@@ -66,24 +69,25 @@ def outlines(
 ) -> dict[Candidate, Row]:
     """Return of each row what decides between them: whether it ran, how fast, and whether it keeps the labels."""
     counted = {row: found.rounds(options.min_rounds) for row, found in trials.items() if not found.error}
-    speeds = rates(
-        {
-            row: {number: each.end_to_end_fps for number, each in rounds.items()}
-            for row, rounds in counted.items()
-            if rounds
-        }
-    )
-    reference = next((row for row in speeds if row.variant.precision == "fp32" and row.device == "cpu"), None)
+    counted = {row: rounds for row, rounds in counted.items() if rounds}
+    # What disturbed some rows must not blur the others.
+    disturbed = {row for row in counted if trials[row].disturbances(options.min_rounds)}
+    speeds = {
+        **rates({row: _speeds(rounds) for row, rounds in counted.items() if row not in disturbed}),
+        **{row: rates({row: _speeds(counted[row])})[row] for row in disturbed},
+    }
+    reference = next((row for row in counted if _is_reference(row)), None)
     labels = _labels(counted[reference]) if reference else None
     outlined = {}
     for row in rows:
         if row in speeds:
-            fps, interval = speeds[row]
             outlined[row] = msgspec.structs.replace(
                 _bare_row(row, options),
                 status="ok",
-                end_to_end_fps=fps,
-                end_to_end_ci95=interval if math.isfinite(interval[1]) else None,
+                emulated=any(measured.emulated for measured in counted[row].values()),
+                end_to_end_fps=speeds[row].value,
+                end_to_end_ci95=speeds[row].ci95,
+                across_ci95=speeds[row].across_ci95,
                 disturbed=trials[row].disturbances(options.min_rounds),
                 **_agreement(row, labels, _labels(counted[row])),
             )
@@ -92,6 +96,15 @@ def outlines(
         elif trials[row].error:
             outlined[row] = msgspec.structs.replace(_bare_row(row, options), reason=trials[row].error)
     return outlined
+
+
+def _speeds(rounds: Mapping[int, Measured]) -> dict[int, float]:
+    return {number: measured.end_to_end_fps for number, measured in rounds.items()}
+
+
+def _is_reference(row: Candidate) -> bool:
+    """Return whether the labels of the others are compared with those of this row."""
+    return row.variant.precision == "fp32" and row.device == "cpu" and BACKENDS[row.backend].automatic
 
 
 def _bare_row(row: Candidate, options: BenchOptions) -> Row:
@@ -155,12 +168,10 @@ def _measured_row(row: Row, found: Trials | None, options: BenchOptions) -> Row:
     energy = [measured for measured in rounds if measured.joules_a_frame is not None]
     return msgspec.structs.replace(
         row,
-        device=first.device,
         rounds=len(rounds),
         repeated=found.repeated,
         hardware=first.hardware,
         precision=first.precision,
-        emulated=first.emulated,
         operators=first.operators,
         on_device=first.on_device,
         threads=first.threads,

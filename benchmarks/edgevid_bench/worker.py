@@ -20,6 +20,8 @@ from typing import Any
 
 import msgspec
 
+from edgevid.backends import BACKENDS
+from edgevid.backends.proof import NOT_TOLD, Proof
 from edgevid.classifier import VideoClassifier
 from edgevid.engine import share_cores
 from edgevid.errors import BackendError, EdgevidError
@@ -35,11 +37,20 @@ from edgevid_bench.machine import peak_rss_mb
 from edgevid_bench.report import Conditions, Minute
 from edgevid_bench.stages import stage_cpu_ms
 
-__all__ = ["Measured", "Request", "Stretch"]
+__all__ = ["Measured", "Request", "Stretch", "check_as_asked"]
 
 WARM_UP = 10
 MOST_FRAMES = 64  # kept in memory for what is measured without decoding
 LEAST_INFERENCES, ENOUGH_INFERENCES = 10, 128  # three rounds of enough of them carry a 99th percentile
+ENOUGH_LABELS = 128  # of frames, before a pass whose labels are wanted may be cut short
+# What a variant of that precision computes in. A CPU computes in float32 what is stored in halves or eighths.
+COMPUTES = {
+    "fp32": ("float32", "fp32"),
+    "fp16": ("float16", "fp16", "float32"),
+    "dynamic-int8": ("int8", "float16", "float32"),
+    "int8": ("int8",),
+    "int8-full": ("int8",),
+}
 PATIENCE = 3  # what takes so many times as long as was asked for is cut short
 
 
@@ -62,6 +73,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     video: bool
     emulated: bool
     single_stream: bool = True
+    labels: bool = False
     stages: tuple[str, ...] = ()
     duration_s: float = 0.0
     stretch_s: float = 0.0
@@ -111,6 +123,7 @@ def measure(request: Request) -> Measured:
         proof = classifier.backend.proof
         if proof.emulated and not request.emulated:
             raise BackendError(f"{proof.hardware} is emulated on the CPU; name the device with --devices to measure it")
+        check_as_asked(proof, request)
         first_frame = _frames(request, 1)[0]
         first_ms = 1e3 * _seconds(lambda: classifier.engine(first_frame.picture))
         _Run(request, classifier).over_clip(WARM_UP)
@@ -139,7 +152,7 @@ def measure(request: Request) -> Measured:
             label_ms=label_ms,
             end_to_end_fps=run.fps,
             joules_a_frame=energy.value.joules / run.frames if energy.value else None,
-            watts=energy.value.joules / run.seconds if energy.value else None,
+            watts=energy.value.joules / energy.value.seconds if energy.value else None,
             meter=energy.value.meter if energy.value else "",
             peak_rss_mb=peak,
             stage_cpu_ms=_stages(request, frames, median(infer_ms)) if request.stages else {},
@@ -148,16 +161,37 @@ def measure(request: Request) -> Measured:
         )
 
 
+def check_as_asked(proof: Proof, request: Request) -> None:
+    """Refuse what runs on another device, or computes in another precision, than the row is called by.
+
+    Raises:
+        BackendError: it does.
+    """
+    if not BACKENDS[request.backend].automatic:
+        return
+    if proof.device != request.device.partition(":")[0]:
+        raise BackendError(f"it runs on {proof.device}, not on {request.device}: {proof}")
+    expected = COMPUTES[request.variant.partition("-")[2]]
+    if proof.precision != NOT_TOLD and not any(name in proof.precision for name in expected):
+        raise BackendError(f"it computes in {proof.precision}, expected {' or '.join(expected)}")
+
+
 def stretches(request: Request) -> Iterator[Stretch]:
     """Run the clip over and over for ``duration_s``, and yield the speed of each stretch."""
     with _classifier(request) as classifier:
         _Run(request, classifier).over_clip(WARM_UP)
         begin = time.monotonic()
-        while (elapsed := time.monotonic() - begin) < request.duration_s:
-            run = _Run(request, classifier)
-            run.go_on(min(request.stretch_s, request.duration_s - elapsed))
-            minute = Minute(until_s=time.monotonic() - begin, end_to_end_fps=run.fps, conditions=conditions())
-            yield Stretch(minute)
+        while time.monotonic() - begin < request.duration_s - request.stretch_s / 2:  # no runt at the end
+            run, watch = _Run(request, classifier), Watch()
+            run.go_on(request.stretch_s)
+            yield Stretch(
+                Minute(
+                    until_s=time.monotonic() - begin,
+                    end_to_end_fps=run.fps,
+                    conditions=conditions(),
+                    disturbances=watch.disturbances(),
+                )
+            )
 
 
 class _Run:
@@ -183,12 +217,13 @@ class _Run:
         """Make a pass."""
         source, stop = open_source(self._request.source), threading.Event()
         first, cut = not self.frames, time.monotonic() + limit_s
+        enough = ENOUGH_LABELS if first and self._request.labels else 0
 
         def note(prediction: Prediction) -> None:
             if first:
                 self.raw_labels.append(prediction.raw_label)
                 self.smoothed_labels.append(prediction.label)
-            if time.monotonic() > cut:
+            if time.monotonic() > cut and len(self.raw_labels) >= enough:
                 stop.set()
 
         with TemporaryDirectory() as folder:

@@ -7,6 +7,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from tempfile import TemporaryFile
+
+from edgevid.errors import BackendError
 
 __all__ = ["how_it_ended", "run_module", "stream_module"]
 
@@ -36,21 +39,32 @@ def run_module(
 
 
 def stream_module(module: str, *arguments: str, stdin: bytes = b"") -> Iterator[bytes]:
-    """Run ``python -m module arguments``, and yield the lines of its output as they come; end it with the iterator."""
-    process = subprocess.Popen(  # noqa: S603 - our own module
-        _command(module, *arguments),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=_environment(),
-    )
-    with process:
+    """Run ``python -m module arguments``, and yield the lines of its output as they come; end it with the iterator.
+
+    Raises:
+        BackendError: it ended in another way than by its own will.
+    """
+    with (
+        TemporaryFile() as complaints,
+        subprocess.Popen(  # noqa: S603 - our own module
+            _command(module, *arguments),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            env=_environment(),
+        ) as process,
+    ):
         assert process.stdin
         assert process.stdout
         try:
             process.stdin.write(stdin)
             process.stdin.close()
             yield from process.stdout
+            if process.wait():
+                complaints.seek(0)
+                raise BackendError(
+                    how_it_ended(subprocess.CompletedProcess([], process.returncode, b"", complaints.read()))
+                )
         finally:
             process.kill()
 

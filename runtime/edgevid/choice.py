@@ -64,6 +64,8 @@ def choose(bundle: Bundle, backend: str, variant_id: str | None, options: Backen
     profile = recall(bundle) if open_ends and not special else None
     stale = profile.stale if profile else ""
     for row in profile.best(options.device, live) if profile and not stale else ():
+        if options.threads not in (0, row.threads):  # other numbers of threads were asked for than measured
+            continue
         if (choice := _measured(bundle, row, backend, variant_id)) and _still_runs(bundle, choice, options):
             return choice
     return replace(_by_rule(bundle, backend, variant_id, options), stale=stale)
@@ -91,7 +93,7 @@ def _measured(bundle: Bundle, row: MeasuredRow, backend: str, variant_id: str | 
     variant = bundle.variant(row.variant)
     if entry is None or not entry.installed or (variant.rejected and variant_id is None):
         return None
-    why = f"the best that bench measured here, {row.end_to_end_fps:.0f} frames per second, {row.infer_ms:.1f} ms"
+    why = f"the best that bench measured here, {row.end_to_end_fps:.0f} frames per second, {row.label_ms:.1f} ms"
     return Choice(row.backend, row.device, variant, why, row.threads)
 
 

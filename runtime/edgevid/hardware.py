@@ -17,6 +17,7 @@ __all__ = [
     "has_edge_tpu",
     "has_exact_int8",
     "no_render_node",
+    "read_text",
     "temperature",
 ]
 
@@ -48,7 +49,7 @@ def cpu_model() -> str:
 
 def board_model() -> str:
     """Return what the firmware calls the board or computer, such as ``Raspberry Pi 5 Model B``; else nothing."""
-    names = (_text(path) for path in BOARD_NAMES)
+    names = (read_text(path) for path in BOARD_NAMES)
     return next((name.rstrip("\0") for name in names if name), "")
 
 
@@ -65,21 +66,21 @@ def governor() -> str | None:
 
     The "powersave" of drivers that go with the load all the same is called "dynamic".
     """
-    named = _text(GOVERNOR)
-    driver = _text(GOVERNOR.with_name("scaling_driver"))
+    named = read_text(GOVERNOR)
+    driver = read_text(GOVERNOR.with_name("scaling_driver"))
     return "dynamic" if named == "powersave" and driver in SELF_REGULATING else named
 
 
 def temperature() -> float | None:
     """Return the temperature of the hottest zone, in °C; None if the machine does not say."""
-    readings = [_text(file) for file in sorted(THERMAL.glob("thermal_zone*/temp"))]
+    readings = [read_text(file) for file in sorted(THERMAL.glob("thermal_zone*/temp"))]
     degrees = [int(text) / 1000 for text in readings if text and text.lstrip("-").isdigit()]
     return max(degrees, default=None)
 
 
 def has_edge_tpu() -> bool:
     """Return whether an Edge TPU is on the PCI bus or on USB, before or after its first use there."""
-    vendors = {_text(file) for file in USB_DEVICES.glob("*/idVendor")}
+    vendors = {read_text(file) for file in USB_DEVICES.glob("*/idVendor")}
     return any(Path("/dev").glob("apex_*")) or bool(vendors & EDGE_TPU_VENDORS)
 
 
@@ -109,23 +110,26 @@ def cameras() -> tuple[Camera, ...]:
     """Return the video devices of this machine."""
     return tuple(
         Camera(
-            str(device), _text(VIDEO_NAMES / device.name / "name") or "unknown", os.access(device, os.R_OK | os.W_OK)
+            str(device),
+            read_text(VIDEO_NAMES / device.name / "name") or "unknown",
+            os.access(device, os.R_OK | os.W_OK),
         )
         for device in sorted(Path("/dev").glob("video*"), key=lambda path: (len(path.name), path.name))
-        if _text(VIDEO_NAMES / device.name / "index") in (None, "0")  # those after it are a camera's metadata
+        if read_text(VIDEO_NAMES / device.name / "index") in (None, "0")  # those after it are a camera's metadata
     )
 
 
 def _first_value(*names: str) -> str:
     """Return the first value of the first of these names that has one."""
     values: dict[str, str] = {}
-    for line in (_text(CPUINFO) or "").splitlines():
+    for line in (read_text(CPUINFO) or "").splitlines():
         key, _, value = line.partition(":")
         values.setdefault(key.strip(), value.strip())
     return next((values[name] for name in names if values.get(name)), "")
 
 
-def _text(path: Path) -> str | None:
+def read_text(path: Path) -> str | None:
+    """Return what a file of the system says, without the space around it; None if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

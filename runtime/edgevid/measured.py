@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -38,7 +37,7 @@ class MeasuredRow(msgspec.Struct, frozen=True, kw_only=True):
     variant: str
     threads: int
     end_to_end_fps: float
-    infer_ms: float
+    label_ms: float
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +68,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         if device == "auto" and len(self.devices) < 2:
             return ()
         rows = (row for row in self.rows if device in ("auto", row.device))
-        return tuple(sorted(rows, key=lambda row: row.infer_ms if live else -row.end_to_end_fps))
+        return tuple(sorted(rows, key=lambda row: row.label_ms if live else -row.end_to_end_fps))
 
 
 def recall(bundle: Bundle) -> Profile | None:
@@ -112,7 +111,6 @@ def _path(bundle: Bundle) -> Path:
 
 def _machine() -> dict[str, str]:
     return {
-        "the computer": platform.node(),
         "the processor": cpu_model(),
         "the number of cores": str(available_cores()),
         "edgevid": __version__,

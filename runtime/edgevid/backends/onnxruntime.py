@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from edgevid.backends.base import Backend, BackendOptions, Usable
-from edgevid.backends.proof import Proof, check_proof, counted_kinds
+from edgevid.backends.proof import NOT_TOLD, Proof, check_proof, counted_kinds
 from edgevid.backends.providers import PROVIDERS, add_provider, choose_provider, offers
 from edgevid.bundle import Bundle
 from edgevid.errors import BackendError, UsageError, first_line
@@ -144,7 +144,7 @@ def _proof(session: Any, variant: Variant, options: BackendOptions, name: str) -
     provider = PROVIDERS[name].registered_name
     if not hasattr(session, "get_provider_graph_assignment_info"):
         if provider == CPU:
-            return Proof("cpu", "not told", {}, None, {})
+            return Proof("cpu", NOT_TOLD, {}, None, {})
         raise BackendError(f"ONNX Runtime {ort.__version__} cannot prove what {provider} runs; install 1.24 or newer")
     parts: dict[str, list[str]] = {}
     for part in session.get_provider_graph_assignment_info():
@@ -154,7 +154,7 @@ def _proof(session: Any, variant: Variant, options: BackendOptions, name: str) -
     told = name in EXACT_PROVIDERS and not options.engine_options
     return Proof(
         device=options.device_kind,
-        precision=_precision(variant) if told else "not told",
+        precision=_precision(variant) if told else NOT_TOLD,
         places={part.removesuffix("ExecutionProvider"): len(kinds) for part, kinds in parts.items()},
         on_device=len(mine),
         elsewhere=counted_kinds(kind for part, kinds in parts.items() if part != provider for kind in kinds),

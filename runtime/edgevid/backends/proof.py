@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgevid.errors import BackendError
 
-__all__ = ["COMPUTE_HEAVY", "Proof", "check_proof", "counted_kinds"]
+__all__ = ["COMPUTE_HEAVY", "NOT_TOLD", "Proof", "check_proof", "counted_kinds"]
 
 # Where the time of a CNN goes, by the names of TFLite, ONNX and ONNX Runtime's own integer operators.
 COMPUTE_HEAVY = frozenset(
@@ -15,6 +15,9 @@ COMPUTE_HEAVY = frozenset(
     | {"Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedGemm", "FusedMatMul"}
     | {"QLinearConv", "ConvInteger", "QGemm", "QLinearMatMul", "MatMulInteger"}
 )
+
+
+NOT_TOLD = "not told"
 
 
 @dataclass(frozen=True)

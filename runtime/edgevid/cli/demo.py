@@ -73,6 +73,8 @@ def demo(terminal: Terminal, output: Path, rebuild: bool) -> None:
     measured = bench.measure_with_progress(bundle, options, terminal, "edgevid demo")
     for path in reports:
         bench.write_report(measured, path)
+    if not measured.method.complete:
+        raise KeyboardInterrupt
     terminal.result(
         *bench.report_lines(measured),
         "",

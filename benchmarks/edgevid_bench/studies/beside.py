@@ -2,7 +2,7 @@
 
     edgevid convert model.keras --calib clips/ --no-search -o plain.edgevid
     edgevid convert model.keras --calib clips/ -o searched.edgevid
-    python -m edgevid_bench.beside searched.edgevid plain.edgevid [--variants tflite-int8,onnx-int8] [--rounds 15]
+    python -m edgevid_bench.studies.beside searched.edgevid plain.edgevid [--variants LIST] [--rounds 15]
 
 Bare inference on one thread, on the frames of a clip, the two turn by turn: a drift of the machine's speed meets both.
 The ratio is that of the medians of a round. Nothing else should run.
@@ -58,7 +58,7 @@ def _inference_ms(backend: Backend) -> float:
 
 def main() -> None:
     """Load, time, print."""
-    parser = argparse.ArgumentParser(prog="edgevid_bench.beside", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="edgevid_bench.studies.beside", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("other", type=Path)
     parser.add_argument("--variants", default=",".join(INT8), metavar="LIST", help=", ".join(VARIANT_IDS))

@@ -11,7 +11,7 @@ first 18 of 220 ONNX operators in float, seed 0 keeps all again. EfficientNet-B0
 has no −1 in it, and the same mistake costs it next to nothing.
 Run it, with the clips of the [sample] extra installed (minutes):
 
-    python -m edgevid_bench.collapse --output FOLDER [--model mobilenet_v3_small|efficientnet_b0] [--seed 0]
+    python -m edgevid_bench.studies.collapse --output FOLDER [--model mobilenet_v3_small|efficientnet_b0] [--seed 0]
     cd FOLDER
     edgevid convert model.keras --labels labels.txt --calib sample:bikes sample:bigbuckbunny sample:carphone
 

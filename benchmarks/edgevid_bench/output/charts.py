@@ -49,7 +49,7 @@ def pareto_chart(rows: Sequence[Row], max_drop: float) -> str:
     points = [row for row in rows if row.status == "ok" and row.end_to_end_fps and kept_labels(row) is not None]
     if len(points) < 2:
         return ""
-    lost = max(2 * max_drop, *(1 - (kept_labels(row) or 0.0) for row in points))
+    lost = max(0.01, 2 * max_drop, *(1 - (kept_labels(row) or 0.0) for row in points))
     plane = _Plane(1.06 * max(row.end_to_end_fps or 0.0 for row in points), max(0.0, 1 - 1.15 * lost))
     front = pareto_front([row for row in points if row.valid])
     corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(plane.place, front))

@@ -8,10 +8,14 @@ __all__ = ["method_lines"]
 
 INTERVALS = """
 Intervals are of 95 %. Of frames per second: Student's t over the rounds, after what all rows of a round have in
-common is taken out, since that is the machine's drift (rounds are the blocks of a randomized block design). Of
-latencies: a bootstrap over blocks of neighbours; a percentile is left out where the samples do not carry it.
+common is taken out, since that is the machine's drift (rounds are the blocks of a randomized block design);
+comparing with other benches adds the drift again. Of latencies: a bootstrap over rounds and blocks of
+neighbours; a percentile is left out where the samples do not carry it.
 """
-RANK = "Rank: one more than there are rows whose whole interval lies above. Rows whose intervals overlap are equal."
+RANK = """
+Rank: one more than there are rows whose whole interval lies above. Rows whose intervals overlap are not told
+apart.
+"""
 ROOFLINE = """
 Roofline: cores ÷ CPU time a frame of the bare stages, each alone on one core and warm. Efficiency: end to end ÷
 roofline.
@@ -37,8 +41,9 @@ def method_lines(report: Report) -> list[str]:
     runs = f"""
     End-to-end fps: real frames of the clip, up to {method.max_frames} a pass, decoded, classified and smoothed,
     {video}. Each row has at least {method.min_rounds} rounds and {method.min_secs:g} s; where it may be the fastest
-    that keeps the labels, up to {method.max_rounds} rounds, until it is told apart. A round is a process of its
-    own, and the rows of a round are in random order (seed {method.seed}).
+    that keeps the labels, up to {method.max_rounds} rounds, until it is told apart or known to 1 %. A pass over the
+    clip that takes three times as long as was asked for is cut short. A round is a process of its own, and the rows
+    of a round are in random order (seed {method.seed}).
     """
     disturbed = f"{DISTURBED.rstrip()}{'; here that was allowed.' if method.allow_disturbed else '.'}"
     return [" ".join(text.split()) for text in (runs, INTERVALS, RANK, ROOFLINE, LABELS, disturbed, ENERGY)]

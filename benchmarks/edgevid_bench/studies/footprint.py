@@ -1,6 +1,6 @@
 """Measures what ``edgevid run`` takes: time to the first label, memory, CPU time at a fixed rate, age of live frames.
 
-    python -m edgevid_bench.footprint model.edgevid [--source clip.mp4] [--backend litert] [--variant tflite-int8]
+    python -m edgevid_bench.studies.footprint model.edgevid [--source CLIP] [--backend litert] [--variant tflite-int8]
 
 For what is measured over time, a short clip is repeated until it lasts 50 s. Nothing else should run.
 """
@@ -97,7 +97,9 @@ def cpu_share(command: Sequence[str]) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="edgevid_bench.footprint", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="edgevid_bench.studies.footprint", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--source", default="sample:bikes", help="a clip")
     parser.add_argument("--backend", default="litert")

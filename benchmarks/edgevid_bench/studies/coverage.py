@@ -1,6 +1,6 @@
 """Converts a member of every family of ``keras.applications`` to every variant, and tells what came of it.
 
-    python -m edgevid_bench.coverage [--families mobilenet,convnext] [--image-size 96] [--output coverage.md]
+    python -m edgevid_bench.studies.coverage [--families mobilenet,convnext] [--image-size 96] [--output coverage.md]
 
 The members have random weights and see generated pictures, so the errors tell whether a conversion is right, and
 nothing of how well int8 keeps a trained model's labels. Each family has a process of its own; where that crashes,
@@ -24,7 +24,7 @@ import msgspec
 
 from edgevid.errors import EdgevidError
 from edgevid.manifest import VARIANT_IDS
-from edgevid_bench.families import FAMILIES, pictures, save_member
+from edgevid_bench.studies.families import FAMILIES, pictures, save_member
 
 __all__ = ["Outcome", "coverage_table", "try_family"]
 
@@ -35,7 +35,7 @@ SMALLEST_IMAGE = 75  # that every family takes
 HEAD = """# Which Keras classifiers convert
 
 The smallest member of {families} families of `keras.applications`, {size}×{size} pixels, random weights, generated
-pictures: {good} of {all} variants ok. Made by `python -m edgevid_bench.coverage` on {machine}, with {versions}.
+pictures: {good} of {all} variants ok. Made by `python -m edgevid_bench.studies.coverage` on {machine}, with {versions}.
 
 *ok*: converted, and in fp32 no class probability is off by more than {error:g}. *max abs error* and *top-1* are against
 the Keras model, on pictures that did not calibrate. The weights are random, so the int8 figures say that a variant
@@ -138,7 +138,7 @@ def try_family(family: str, image_size: int, variants: Sequence[str] = VARIANT_I
         return [outcome for variant in variants for outcome in try_family(family, image_size, [variant])]
     with TemporaryDirectory() as folder:
         result = Path(folder) / "outcomes.json"
-        command = [sys.executable, "-m", "edgevid_bench.coverage", "--families", family]
+        command = [sys.executable, "-m", "edgevid_bench.studies.coverage", "--families", family]
         command += ["--image-size", str(image_size), "--variants", ",".join(variants), "--outcomes", str(result)]
         process = subprocess.run(  # noqa: S603 - our own
             command, capture_output=True, text=True, errors="replace", env={**os.environ, "TMPDIR": folder}
@@ -188,7 +188,7 @@ def _shown(value: float | None, how: str) -> str:
 
 def main() -> None:
     """Convert, compare, print."""
-    parser = argparse.ArgumentParser(prog="edgevid_bench.coverage", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="edgevid_bench.studies.coverage", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--families", default=",".join(FAMILIES), help="with commas between them")
     parser.add_argument("--image-size", type=int, default=96, metavar="N")
     parser.add_argument("--variants", default=",".join(VARIANT_IDS), help="with commas between them; one, or all")

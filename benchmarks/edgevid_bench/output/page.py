@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 import jinja2
 from markupsafe import Markup
 
-from edgevid_bench.cells import TEXT_COLUMNS, cells, told_columns
-from edgevid_bench.charts import pareto_chart
+from edgevid_bench.figures import number
 from edgevid_bench.intervals import Latency
-from edgevid_bench.lines import nothing, use_line, why_not
-from edgevid_bench.method import method_lines
 from edgevid_bench.options import ALL_STAGES, STAGES
+from edgevid_bench.output.cells import TEXT_COLUMNS, cells, told_columns
+from edgevid_bench.output.charts import pareto_chart
+from edgevid_bench.output.lines import nothing, use_line, why_not
+from edgevid_bench.output.method import method_lines
 from edgevid_bench.report import Conditions, Machine, Report, Row
 
 __all__ = ["page", "render"]
@@ -52,7 +53,7 @@ def page(report: Report) -> str:
 
 def render(template: str, **values: Any) -> str:
     """Return a page made of a template beside the style sheet that all pages share."""
-    folder = files("edgevid_bench") / "pages"
+    folder = files("edgevid_bench.output") / "pages"
     loader = jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8"))
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -74,13 +75,13 @@ def _first_of_each(ordered: Sequence[Item], row_of: Callable[[Item], Row]) -> li
 def _latency_bars(rows: Sequence[Row]) -> list[dict[str, Any]]:
     soonest = sorted(((row, row.label_ms) for row in rows if row.label_ms), key=lambda pair: pair[1].p50)
     timed = _first_of_each(soonest, lambda pair: pair[0])
-    longest = max((latency.p99 or latency.p90 for _, latency in timed), default=1.0)
+    longest = max((latency.p99 or latency.p90 or latency.p50 for _, latency in timed), default=1.0)
     return [
         {
             "name": row.name,
             "color": row.backend,
             "p50": 100 * latency.p50 / longest,
-            "p90": 100 * latency.p90 / longest,
+            "p90": None if latency.p90 is None else 100 * latency.p90 / longest,
             "p99": None if latency.p99 is None else 100 * latency.p99 / longest,
             "value": " / ".join("–" if value is None else f"{value:.1f}" for value in _percentiles(latency)) + " ms",
         }
@@ -116,7 +117,9 @@ def _minute_bars(report: Report) -> list[dict[str, Any]]:
         {
             "name": f"to {minute.until_s:.0f} s",
             "width": 100 * minute.end_to_end_fps / fastest,
-            "value": ", ".join([f"{minute.end_to_end_fps:.0f} fps", *_state(minute.conditions)]),
+            "value": ", ".join(
+                [f"{number(minute.end_to_end_fps)} fps", *_state(minute.conditions), *minute.disturbances]
+            ),
         }
         for minute in minutes
     ]
@@ -149,7 +152,7 @@ def _machine(machine: Machine) -> list[tuple[str, str]]:
 
 def _state(state: Conditions) -> list[str]:
     found = [
-        f"load {state.load:g}",
+        state.load is not None and f"load {state.load:g}",
         state.governor and f"governor {state.governor}",
         state.clock_mhz and f"{state.clock_mhz:.0f} MHz",
         state.temperature_c is not None and f"{state.temperature_c:.0f} °C",

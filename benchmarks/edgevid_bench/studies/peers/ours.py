@@ -1,6 +1,6 @@
 """edgevid's side of the comparison, in processes like the peers'.
 
-python -m edgevid_bench.peers.ours NAME '{"clip": ..., ...}'    answers on the last line of stdout
+python -m edgevid_bench.studies.peers.ours NAME '{"clip": ..., ...}'    answers on the last line of stdout
 """
 
 from __future__ import annotations

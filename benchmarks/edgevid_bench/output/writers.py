@@ -11,9 +11,9 @@ import msgspec
 
 from edgevid.errors import UsageError
 from edgevid.sinks.base import check_output
-from edgevid_bench.cells import COLUMNS, TEXT_COLUMNS, cells, told_columns
-from edgevid_bench.lines import nothing, use_line, why_not
-from edgevid_bench.method import method_lines
+from edgevid_bench.output.cells import COLUMNS, TEXT_COLUMNS, cells, told_columns
+from edgevid_bench.output.lines import long_run, nothing, use_line, why_not
+from edgevid_bench.output.method import method_lines
 from edgevid_bench.report import Report
 
 __all__ = ["WRITERS", "check_report", "csv_text", "markdown_table", "write_report", "write_text"]
@@ -24,7 +24,7 @@ def _json(report: Report) -> str:
 
 
 def _html(report: Report) -> str:
-    from edgevid_bench.page import page  # the template engine comes with it
+    from edgevid_bench.output.page import page  # the template engine comes with it
 
     return page(report)
 
@@ -45,7 +45,7 @@ def _markdown(report: Report) -> str:
             "",
             *markdown_table(told, [cells(row, told) for row in report.rows], TEXT_COLUMNS),
             "",
-            *(f"- {line}" for line in why_not(report)),
+            *(f"- {line.strip()}" for line in (*long_run(report), *why_not(report))),
             f"- {system}, Python {machine.python}",
             f"- {versions}",
             f"- {report.source.name}, `{report.method.command}`, {report.method.date}.{incomplete}",

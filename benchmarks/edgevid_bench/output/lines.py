@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from edgevid_bench.cells import TEXT_COLUMNS, cells
+from edgevid_bench.figures import number
+from edgevid_bench.output.cells import TEXT_COLUMNS, cells
 from edgevid_bench.report import Report, Row
 
-__all__ = ["nothing", "report_lines", "use_line", "why_not"]
+__all__ = ["long_run", "nothing", "report_lines", "use_line", "why_not"]
 
 SHORT = ("threads", "at once", "end-to-end fps", "± fps", "efficiency", "label p50 ms", "p99", "peak MB", "labels kept")
 NOTE = (
@@ -30,7 +31,7 @@ def report_lines(report: Report) -> list[str | Table]:
         _table(report.rows),
         NOTE,
         *why_not(report),
-        *_long_run(report),
+        *long_run(report),
         *_recommended(report),
     ]
 
@@ -59,15 +60,18 @@ def _table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def _long_run(report: Report) -> list[str]:
+def long_run(report: Report) -> list[str]:
+    """Return the long run minute by minute; nothing where there was none."""
     if report.sustained is None:
         return []
-    lines = [f"{report.sustained.row} for long, at the end × {report.sustained.kept:.2f} of its best:"]
+    lines = [f"{report.sustained.row} for long, at the end × {report.sustained.kept:.2f} of its speed at first:"]
     for minute in report.sustained.minutes:
         heat = minute.conditions.temperature_c
         warm = "" if heat is None else f", {heat:.0f} °C"
-        lines.append(f"  to {minute.until_s:.0f} s: {minute.end_to_end_fps:.0f} frames per second{warm}")
-    return lines
+        disturbed = f" ({', '.join(minute.disturbances)})" if minute.disturbances else ""
+        speed = number(minute.end_to_end_fps)
+        lines.append(f"  to {minute.until_s:.0f} s: {speed} frames per second{warm}{disturbed}")
+    return [*lines, f"  it ended: {report.sustained.error}"] if report.sustained.error else lines
 
 
 def _recommended(report: Report) -> list[str]:

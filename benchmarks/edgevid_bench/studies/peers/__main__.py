@@ -3,7 +3,7 @@ r"""Measures edgevid and its peers on the same clips, round by round in turn, an
     edgevid demo                                            # makes the sample model
     edgevid convert lite0.keras --labels labels.txt --calib sample:bikes sample:bigbuckbunny \
         --mean 127 --std 128 --precision int8 --no-search -o plain.edgevid
-    python -m edgevid_bench.peers plain.edgevid --keras lite0.keras --environments peers/
+    python -m edgevid_bench.studies.peers plain.edgevid --keras lite0.keras --environments peers/
 
 --no-search, because MediaPipe cannot read the weights at an offset that the search leaves in a .tflite. The first run
 makes the peers' environments in that folder (some GB, most of it PyTorch). Nothing else should run on the machine.
@@ -60,7 +60,7 @@ class Ratio:
 
 def main() -> None:
     """Prepare, measure, print."""
-    parser = argparse.ArgumentParser(prog="edgevid_bench.peers", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="edgevid_bench.studies.peers", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", type=Path, help="with tflite-int8 and onnx-int8")
     parser.add_argument("--keras", type=Path, required=True, help="the model that the bundle was converted from")
     parser.add_argument("--environments", type=Path, required=True, help="a folder for the peers' environments")
@@ -133,7 +133,7 @@ def line_up(bundle: Bundle, keras: Path, folder: Path, models: Mapping[str, str]
 
     def ours(loop: str, path: object, backend: str, variant: str, **more: object) -> Contestant:
         request = {**common, "bundle": str(path), "backend": backend, "variant": variant, **more}
-        command = [sys.executable, "-m", "edgevid_bench.peers.ours", loop]
+        command = [sys.executable, "-m", "edgevid_bench.studies.peers.ours", loop]
         return lambda clip: answered([*command, json.dumps({**request, "clip": clip})])
 
     def bare(path: object, backend: str, variant: str, side_by_side: bool) -> Contestant:

@@ -1,6 +1,6 @@
 """Whether the bench can be believed: the same row twice is called equal, and one slowed by a tenth is told apart.
 
-    python -m edgevid_bench.same_row model.edgevid [--variant tflite-int8] [--runs 40] [--slower 0.1]
+    python -m edgevid_bench.studies.same_row model.edgevid [--variant tflite-int8] [--runs 40] [--slower 0.1]
 
 In each run three rows take part: a row, the same once more, and the same with so many inferences done twice that its
 frames per second fall by ``--slower``. All else is as in ``edgevid bench``, but that only runs from end to end are
@@ -24,9 +24,10 @@ from edgevid.backends import Backend
 from edgevid.bundle import Bundle
 from edgevid_bench import worker
 from edgevid_bench.candidates import Candidate
-from edgevid_bench.intervals import Interval
+from edgevid_bench.intervals import overlap
 from edgevid_bench.measure import in_own_process, measure_rounds, request_for
 from edgevid_bench.options import BenchOptions
+from edgevid_bench.report import Row
 from edgevid_bench.trials import Trials, outlines
 
 TWICE = "EDGEVID_BENCH_TWICE"  # the share of inferences that the slowed row does twice
@@ -60,14 +61,16 @@ def main() -> None:
     equal, apart, ratios = 0, 0, []
     for number in range(asked.runs):
         same, again, slower = _run(bundle, row, replace(options, seed=number), twice)
-        equal += _overlap(same[1], again[1])
-        apart += slower[1][1] < min(same[1][0], again[1][0])
-        ratios.append(slower[0] / same[0])
-        _say(
-            f"run {number + 1}: the same {again[0] / same[0]:.3f}, slowed {ratios[-1]:.3f}; "
-            f"so far equal in {equal} of {number + 1}, told apart in {apart}"
-        )
+        equal += overlap(same.end_to_end_ci95, again.end_to_end_ci95)
+        apart += not any(overlap(slower.end_to_end_ci95, row.end_to_end_ci95) for row in (same, again))
+        ratios.append(_ratio(slower, same))
+        told = f"run {number + 1}: the same {_ratio(again, same):.3f}, slowed {ratios[-1]:.3f}"
+        _say(f"{told}; so far equal in {equal} of {number + 1}, told apart in {apart}")
     _say(f"the slowed row had {median(ratios):.3f} of the speed (median)")
+
+
+def _ratio(one: Row, other: Row) -> float:
+    return (one.end_to_end_fps or 0.0) / (other.end_to_end_fps or 1.0)
 
 
 def _say(line: str) -> None:
@@ -75,16 +78,15 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _run(bundle: Bundle, row: Candidate, options: BenchOptions, twice: float) -> list[tuple[float, Interval]]:
-    """Return the rates and intervals of the row, of the same once more, and of the slowed one."""
+def _run(bundle: Bundle, row: Candidate, options: BenchOptions, twice: float) -> list[Row]:
+    """Return the row, the same once more, and the slowed one."""
     names = {"same": 0.0, "again": 0.0, "slower": twice}
     rows: list[Candidate] = [
         Contestant(row.backend, row.device, row.variant, row.threads, name, share) for name, share in names.items()
     ]
     trials = {each: Trials() for each in rows}
     measure_rounds(trials, options, _measuring(bundle, options), lambda what, done, total: None)
-    found = outlines(rows, trials, options)
-    return [(each.end_to_end_fps or 0.0, each.end_to_end_ci95 or (0.0, 0.0)) for each in found.values()]
+    return list(outlines(rows, trials, options).values())
 
 
 def _measuring(bundle: Bundle, options: BenchOptions) -> Callable[[Candidate, int], worker.Measured]:
@@ -92,13 +94,9 @@ def _measuring(bundle: Bundle, options: BenchOptions) -> Callable[[Candidate, in
         assert isinstance(row, Contestant)
         os.environ[TWICE] = str(row.twice)
         request = msgspec.structs.replace(request_for(bundle, row, options, number), single_stream=False, stages=())
-        return in_own_process(request, "edgevid_bench.same_row")
+        return in_own_process(request, "edgevid_bench.studies.same_row")
 
     return measure
-
-
-def _overlap(one: Interval, other: Interval) -> bool:
-    return one[0] <= other[1] and other[0] <= one[1]
 
 
 def _work_twice(share: float) -> None:

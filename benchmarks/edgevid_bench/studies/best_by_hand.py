@@ -1,10 +1,10 @@
 """Whether the recommendation holds: the rows beside it, run by hand afterwards, are at most 2 % faster.
 
-    python -m edgevid_bench.best_by_hand model.edgevid [--times 5] [--rounds 15] [-- OPTIONS OF edgevid bench]
+    python -m edgevid_bench.studies.best_by_hand model.edgevid [--times 5] [--rounds 15] [-- OPTIONS]
 
-Each time ``edgevid bench`` runs first. Then ``edgevid run`` does the recommended row and the others that keep the labels
-and are not far behind, as a user would, in turn, a process each; the medians of the frames per second that it prints are
-compared. Nothing else should run.
+Each time ``edgevid bench`` runs first, with the options. Then ``edgevid run`` does the recommended row and the others
+that keep the labels and are not far behind, as a user would, in turn, a process each; the medians of the frames per
+second that it prints are compared. Nothing else should run.
 """
 
 from __future__ import annotations

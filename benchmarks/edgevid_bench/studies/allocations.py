@@ -1,6 +1,6 @@
 """Measures what is allocated for a frame between the decoder and its label, once everything is warm.
 
-    python -m edgevid_bench.allocations model.edgevid [--source sample:bikes] [--frames 100]
+    python -m edgevid_bench.studies.allocations model.edgevid [--source sample:bikes] [--frames 100]
 
 Python's and NumPy's memory, by tracemalloc: the highest peak over the start of a frame. What FFmpeg, OpenCV and the
 engines allocate inside is theirs, and is not seen.
@@ -41,7 +41,9 @@ def peaks(engine: Engine, smoother: Smoother, frames: list[Frame]) -> list[int]:
 
 def main() -> None:
     """Measure each backend with each variant it reads; print."""
-    parser = argparse.ArgumentParser(prog="edgevid_bench.allocations", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="edgevid_bench.studies.allocations", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--source", default="sample:bikes", help="a clip")
     parser.add_argument("--frames", type=int, default=100)

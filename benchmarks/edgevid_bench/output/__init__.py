@@ -1,0 +1,1 @@
+"""The report in every format, and on a terminal."""

@@ -1,1 +1,0 @@
-"""edgevid and its peers on the same clips: ``python -m edgevid_bench.peers``."""
