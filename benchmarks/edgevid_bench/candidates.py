@@ -45,7 +45,7 @@ def candidates(bundle: Bundle, options: BenchOptions) -> tuple[list[Candidate], 
         if variant.format in BACKENDS[backend].formats
         for count in (options.threads or default_threads() if device == "cpu" else (0,))
     ]
-    if not rows and absent:
+    if not places:
         told = "; ".join(f"{place}: {reason}" for place, reason in absent.items())
         raise GateError(f"nothing that was asked for can run here: {told}")
     if not rows:

@@ -26,7 +26,6 @@ from edgevid_bench.options import BenchOptions
 from edgevid_bench.output.writers import write_report
 from edgevid_bench.report import Report, read_report
 from edgevid_convert.cli import convert_quietly, quiet_unless_debug
-from edgevid_convert.lite0 import MEAN, STD, save_sample_model
 from edgevid_convert.options import ConvertOptions
 
 BASELINE = Path(__file__).parent.parent / "baseline.json"
@@ -83,6 +82,8 @@ def measured() -> Report:
 def _fp32_sample(folder: Path) -> Bundle:
     terminal = Terminal(quiet=True)
     with quiet_unless_debug(terminal):
+        from edgevid_convert.lite0 import MEAN, STD, save_sample_model  # TensorFlow comes with it, and says so
+
         save_sample_model(folder / "lite0.keras")
     options = ConvertOptions(
         model=folder / "lite0.keras",
