@@ -13,7 +13,14 @@ from edgevid_bench.report import Clip, Conditions, Machine, Method, Model, Repor
 
 def row(variant: str, fps: float, agreement: float | None, half: float = 1.0, **changes: Any) -> Row:
     """Return a row that ran."""
-    latency = Latency(500 / fps, 600 / fps, 900 / fps, {"p50": (490 / fps, 510 / fps)}, 500)
+    latency = Latency(
+        500 / fps,
+        600 / fps,
+        900 / fps,
+        {"p50": (490 / fps, 510 / fps)},
+        [(400 + 10 * step) / fps for step in range(19)],
+        500,
+    )
     values = {
         "backend": "litert",
         "device": "cpu",

@@ -28,13 +28,15 @@ STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228
 class Latency(msgspec.Struct, frozen=True):
     """Milliseconds: percentiles of ``count`` samples, and the 95 % interval of each by its name.
 
-    ``p90`` and ``p99`` are None where there are too few samples for them.
+    ``p90`` and ``p99`` are None where there are too few samples for them. ``quantiles`` are those from 5 % to 95 %, in
+    steps of 5 %.
     """
 
     p50: float
     p90: float | None
     p99: float | None
     ci95: dict[str, Interval]
+    quantiles: list[float]
     count: int
 
 
@@ -64,7 +66,8 @@ def latency(rounds: Sequence[Samples], seed: int = 0) -> Latency:
     drawn = np.array([np.percentile(np.concatenate(_resampled(blocks, generator)), carried) for _ in range(RESAMPLES)])
     lows, highs = np.percentile(drawn, (2.5, 97.5), axis=0)
     ci95 = {f"p{name}": (float(low), float(high)) for name, low, high in zip(carried, lows, highs, strict=True)}
-    return Latency(values[50], values.get(90), values.get(99), ci95, together.size)
+    quantiles = np.percentile(together, range(5, 100, 5)).tolist()
+    return Latency(values[50], values.get(90), values.get(99), ci95, quantiles, together.size)
 
 
 def _resampled(rounds: Sequence[Sequence[Samples]], generator: np.random.Generator) -> list[Samples]:

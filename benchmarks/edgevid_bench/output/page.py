@@ -75,13 +75,13 @@ def _first_of_each(ordered: Sequence[Item], row_of: Callable[[Item], Row]) -> li
 def _latency_bars(rows: Sequence[Row]) -> list[dict[str, Any]]:
     soonest = sorted(((row, row.label_ms) for row in rows if row.label_ms), key=lambda pair: pair[1].p50)
     timed = _first_of_each(soonest, lambda pair: pair[0])
-    longest = max((latency.p99 or latency.p90 or latency.p50 for _, latency in timed), default=1.0)
+    longest = max((latency.p99 or latency.quantiles[-1] for _, latency in timed), default=1.0) * 1.01
     return [
         {
             "name": row.name,
             "color": row.backend,
+            "quantiles": [100 * quantile / longest for quantile in latency.quantiles],
             "p50": 100 * latency.p50 / longest,
-            "p90": None if latency.p90 is None else 100 * latency.p90 / longest,
             "p99": None if latency.p99 is None else 100 * latency.p99 / longest,
             "value": " / ".join("–" if value is None else f"{value:.1f}" for value in _percentiles(latency)) + " ms",
         }
