@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -148,6 +153,31 @@ def test_a_profile_of_other_versions_or_hardware_is_named_and_left_aside(
     assert "tflite-int8 on litert" in outcome.err
     monkeypatch.setattr("edgevid.measured.cpu_model", lambda: "Cortex-A76")
     assert ", now Cortex-A76; run 'edgevid bench' again" in cli(*run).err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_complete_files_of_what_was_measured(
+    bundle_path: Path, clip: Path, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    outputs = [tmp_path / "report.json", tmp_path / "report.html"]
+    options = ["--backends", "litert", "--devices", "cpu", "--variants", "tflite-int8,tflite-fp32", "--threads", "1"]
+    options += ["--min-rounds", "500", "--max-rounds", "500", "--min-secs", "50", "--allow-disturbed"]
+    options += [argument for path in outputs for argument in ("--output", str(path))]
+    command = [sys.executable, "-m", "edgevid", "bench", str(bundle_path), "--source", str(clip), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        time.sleep(20)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does: to the process that measures, too
+        else:
+            process.send_signal(number)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == status, out
+    assert "interrupted" in out
+    report = json.loads(outputs[0].read_text())
+    assert report["method"]["complete"] is False
+    assert all(1 <= row["rounds"] < 500 for row in report["rows"])
+    assert "not complete" in outputs[1].read_text()
 
 
 def test_a_device_in_software_is_not_recommended() -> None:

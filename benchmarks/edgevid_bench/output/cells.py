@@ -9,7 +9,7 @@ from edgevid_bench.intervals import Latency
 from edgevid_bench.recommend import kept_labels
 from edgevid_bench.report import Row
 
-__all__ = ["COLUMNS", "TEXT_COLUMNS", "cells", "told_columns"]
+__all__ = ["COLUMNS", "NAMING", "TEXT_COLUMNS", "cells", "told_columns"]
 
 
 def _percentile(latency: Latency | None, name: str) -> str:

@@ -36,12 +36,16 @@ class _Plane:
 
 
 def pareto_front(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that no other beats in both speed and labels kept, the fastest first."""
+    """Return the rows that no other beats in both speed and labels kept, to a thousandth, the fastest first."""
     front: list[Row] = []
-    for row in sorted(rows, key=lambda row: (-(row.end_to_end_fps or 0.0), -(kept_labels(row) or 0.0))):
-        if not front or (kept_labels(row) or 0.0) > (kept_labels(front[-1]) or 0.0):
+    for row in sorted(rows, key=lambda row: (-(row.end_to_end_fps or 0.0), -_kept(row))):
+        if not front or _kept(row) > _kept(front[-1]):
             front.append(row)
     return front
+
+
+def _kept(row: Row) -> float:
+    return round(kept_labels(row) or 0.0, 3)
 
 
 def pareto_chart(rows: Sequence[Row], max_drop: float) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from edgevid_bench.figures import number
-from edgevid_bench.output.cells import TEXT_COLUMNS, cells
+from edgevid_bench.output.cells import NAMING, TEXT_COLUMNS, cells
 from edgevid_bench.report import Report, Row
 
 __all__ = ["long_run", "nothing", "report_lines", "use_line", "why_not"]
 
-SHORT = ("threads", "at once", "end-to-end fps", "± fps", "efficiency", "label p50 ms", "p99", "peak MB", "labels kept")
+SHORT = ("at once", "end-to-end fps", "± fps", "efficiency", "label p50 ms", "p99", "peak MB", "labels kept")
 NOTE = (
     "rank: rows whose 95 % intervals overlap are not told apart; at once: inferences side by side in an end-to-end "
     "run; efficiency: end to end ÷ what the CPU time of the bare stages allows; label: from a decoded frame to its "
@@ -51,7 +51,7 @@ def why_not(report: Report) -> list[str]:
 
 def _table(rows: Sequence[Row]) -> Table:
     table = Table(box=None, pad_edge=False)
-    columns = ["rank", *TEXT_COLUMNS, *SHORT]
+    columns = [*NAMING, *SHORT]
     for column in columns:
         text = column in TEXT_COLUMNS
         table.add_column(column, no_wrap=text, justify="left" if text else "right")
