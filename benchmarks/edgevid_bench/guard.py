@@ -29,7 +29,7 @@ from edgevid_convert.cli import convert_quietly, quiet_unless_debug
 from edgevid_convert.options import ConvertOptions
 
 BASELINE = Path(__file__).parent.parent / "baseline.json"
-FAIL_BELOW = 0.6  # what another processor of the same kind may differ by is no regression
+FAIL_BELOW = 0.5  # what another processor of the same kind may differ by is no regression
 
 
 def main() -> int:

@@ -67,7 +67,7 @@ def demo(terminal: Terminal, output: Path, rebuild: bool) -> None:
         devices=("cpu",),
         min_rounds=2,
         max_rounds=2,
-        min_secs=1.0,
+        min_secs=0.5,
         allow_disturbed=True,
     )
     measured = bench.measure_with_progress(bundle, options, terminal, "edgevid demo")
