@@ -103,7 +103,7 @@ def rates(measured: Mapping[Key, Mapping[int, float]]) -> dict[Key, Rate]:
     for key, values in adjusted.items():
         rows = fmean(beside[number] for number in logs[key])
         noise, free = pooled, freedom
-        if len(values) > 1:
+        if len(values) > 2:  # two values say next to nothing of their spread
             # A row is a part of its rounds' means, so that its own deviations look smaller than they are.
             own = squares[key] / (len(values) - 1) * (rows / (rows - 1) if rows > 1 else 1.0)
             if own > NOISIER * pooled:
