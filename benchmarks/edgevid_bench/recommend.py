@@ -33,10 +33,8 @@ def kept_labels(row: Row) -> float | None:
     """
     if row.smoothed_agreement is None:
         return None
-    return min(
-        row.smoothed_agreement,
-        row.smoothed_agreement if row.clip_smoothed_agreement is None else row.clip_smoothed_agreement,
-    )
+    here = row.clip_smoothed_agreement
+    return row.smoothed_agreement if here is None else min(row.smoothed_agreement, here)
 
 
 def faithful(row: Row, max_drop: float) -> bool:

@@ -115,7 +115,7 @@ def _work_twice(share: float) -> None:
                 infer()
             return infer()
 
-        backend.infer = infer_and_again  # type: ignore[method-assign]
+        backend.infer = infer_and_again  # type: ignore[method-assign]  # of this one instance
         return backend
 
     vars(engine)["load_backend"] = load_slower
