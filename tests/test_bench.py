@@ -261,6 +261,9 @@ def test_the_recommendation_is_the_fastest_that_keeps_the_labels() -> None:
     assert loose.variant == "tflite-int8"
     assert "nothing faster keeps within 10%" in loose.sentence
     assert recommend([row("tflite-int8", 400, None)], 0.02) is None
+    once = recommend([row("tflite-int8", 400, 1.0, end_to_end_ci95=None)], 0.02)
+    assert once is not None
+    assert "400 frames per second end to end (measured once), 100.0%" in once.sentence
     assert recommend([msgspec.structs.replace(rows[0], status="failed")], 1.0) is None
 
 

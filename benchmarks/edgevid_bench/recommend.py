@@ -79,9 +79,9 @@ def recommend(rows: Sequence[Row], max_drop: float) -> Recommendation | None:
 
 def _sentence(best: Row, rows: Sequence[Row], max_drop: float) -> str:
     half = half_width(best)
-    known = "measured once" if half is None else f"± {number(half)}"
+    spread, once = ("", " (measured once)") if half is None else (f" ± {number(half)}", "")
     told = (
-        f"{best.name}: {number(best.end_to_end_fps)} {known} frames per second end to end, "
+        f"{best.name}: {number(best.end_to_end_fps)}{spread} frames per second end to end{once}, "
         f"{kept_labels(best) or 0.0:.1%} of Keras' smoothed labels"
     )
     faster = [row for row in rows if row.valid and not row.emulated and _speed(row) > _speed(best)]
