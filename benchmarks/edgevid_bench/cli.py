@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from edgevid.errors import GateError, MissingExtraError, UsageError
 from edgevid.manifest import VARIANT_IDS
 from edgevid.measured import MeasuredRow, remember
 from edgevid.sources import SAMPLE_NAMES
+from edgevid.units import time_seconds
 from edgevid_bench.baseline import check_baseline
 from edgevid_bench.options import BenchOptions
 from edgevid_bench.output.lines import report_lines
@@ -247,10 +247,10 @@ def _ran_enough(ran: Sequence[Row], backend: str, device: str, variant: str, opt
 def _seconds(text: str | None) -> float:
     if text is None:
         return 0.0
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text.strip())
-    if match is None or not float(match[1]):
+    seconds = time_seconds(text)
+    if seconds is None:
         raise UsageError(f"--duration {text!r}: expected a time such as 90s, 10m or 1h")
-    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+    return seconds
 
 
 def _counts(text: str | None) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgevid.errors import SinkError
+from edgevid.events import Event
 from edgevid.smoothing import Prediction
 from edgevid.sources.base import Frame
 
@@ -21,13 +22,22 @@ class Sink(ABC):
 
     Attributes:
         main_thread: whether it must be written to on the main thread, as windows must.
+        dropped: how many frames it left out because it could not keep up with a live source.
     """
 
     main_thread: bool = False
+    dropped: int = 0
 
     @abstractmethod
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Write one frame's prediction.
+
+        Raises:
+            SinkError: the output cannot be written.
+        """
+
+    def write_event(self, event: Event) -> None:  # noqa: B027 - most outputs have no place for events
+        """Write what happened to the source or to an output, where this one has a place for it.
 
         Raises:
             SinkError: the output cannot be written.
