@@ -61,7 +61,8 @@ _MODULES = {
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
     "ring": ("RingBuffer",),
     "smoothing": ("Prediction", "Smoother"),
-    "sources": ("Frame", "Source", "open_camera", "open_source"),
+    "events": ("Event",),
+    "sources": ("Frame", "Source", "SourceOptions", "open_camera", "open_source"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgevid.arrays import Image
+from edgevid.arrays import Image, Probabilities
 from edgevid.backends import Backend, BackendOptions
 from edgevid.bundle import Bundle, find_bundle
 from edgevid.choice import AUTO, choose
 from edgevid.engine import EnginePool
-from edgevid.smoothing import Prediction, Smoother
+from edgevid.events import Event
+from edgevid.smoothing import GAPS, Prediction, Smoother
 from edgevid.sources import Frame, Source, open_camera, open_source
 from edgevid.sources.feed import Feed
 from edgevid.sources.pick import Pick
@@ -38,6 +39,8 @@ class VideoClassifier:
         workers: how many frames :meth:`stream` classifies at once, each in an engine of its own; more than one
             is for files, and wants fewer threads.
         top_k: how many of the best labels each prediction carries.
+        gap: what an interruption of a live source does to the window, ``reset`` or ``decay``; see
+            :class:`edgevid.smoothing.Smoother`.
         allow_partial, delegate, provider, engine_options, batch: see :class:`edgevid.backends.BackendOptions`; a batch
             of more than one is for files, as each frame waits for the others.
 
@@ -59,6 +62,7 @@ class VideoClassifier:
         threads: int = 0,
         workers: int = 1,
         top_k: int = 0,
+        gap: str = GAPS[0],
         allow_partial: bool = False,
         delegate: str | None = None,
         provider: str | None = None,
@@ -69,7 +73,7 @@ class VideoClassifier:
         manifest = self.bundle.manifest
         if window is None:
             window = manifest.smoothing.window
-        self.smoother = Smoother(self.bundle.labels, window, top_k)
+        self.smoother = Smoother(self.bundle.labels, window, top_k, gap)
         options = BackendOptions(device, threads, allow_partial, delegate, provider, engine_options or {}, batch)
         choice = choose(self.bundle, backend, variant, options)
         self.variant = choice.variant
@@ -117,7 +121,7 @@ class VideoClassifier:
             read_ahead: take frames before they are asked for, on threads of their own; so do several workers.
         """
         for frame, probabilities in self._pool.map(frames, read_ahead):
-            yield frame, self.smoother.update(probabilities, frame.index, frame.time)
+            yield frame, self._prediction(frame, probabilities)
 
     def classify_each(self, frames: Iterable[Frame], deliver: Callable[[Frame, Prediction], None]) -> None:
         """Call ``deliver`` with every frame and its prediction, in order, but not always on one thread.
@@ -132,10 +136,10 @@ class VideoClassifier:
             BackendError: the engine failed.
             Exception: what ``frames`` or ``deliver`` raised.
         """
-        update = self.smoother.update
-        self._pool.each(
-            frames, lambda frame, probabilities: deliver(frame, update(probabilities, frame.index, frame.time))
-        )
+        self._pool.each(frames, lambda frame, probabilities: deliver(frame, self._prediction(frame, probabilities)))
+
+    def _prediction(self, frame: Frame, probabilities: Probabilities) -> Prediction:
+        return self.smoother.update(probabilities, frame.index, frame.time, frame.gap_s)
 
     def stream(
         self,
@@ -145,23 +149,25 @@ class VideoClassifier:
         max_fps: float = 0.0,
         start: float = 0.0,
         end: float = math.inf,
+        tell: Callable[[Event], None] = lambda event: None,
     ) -> Iterator[Prediction]:
         """Yield the prediction of every frame of a source that is wanted, decoding on threads of its own.
 
         Args:
-            source: a video file, a folder of images, the number of a camera, or an open source, which is
-                closed at the end.
+            source: a video file, a folder of images, a URL, the number of a camera, or an open source, which is
+                closed at the end. A live one that is lost is waited for, see :class:`edgevid.SourceOptions`.
             stride: classify every Nth frame only.
             max_fps: classify at most so many frames for a second of the source's time; 0 for all.
             start: begin at this second of the source.
             end: end before this second of the source.
+            tell: called with what happens to a live source between two predictions: that it is lost, or back.
 
         Raises:
             UsageError: an argument is out of range.
             SourceError: the source cannot be opened, has no such frame, or stopped delivering frames.
         """
         self.reset()
-        with Feed(_opened(source), Pick(stride, max_fps, start, end)) as feed:
+        with Feed(_opened(source), Pick(stride, max_fps, start, end), tell=tell) as feed:
             for _, prediction in self.classify_frames(feed, read_ahead=not feed.source.live):
                 yield prediction
 

@@ -5,6 +5,7 @@ EdgevidError             exit status 1
 ├── MissingExtraError    1   a package of an optional extra is not installed
 ├── BundleError          1   a bundle is absent, damaged, or of another schema
 ├── SourceError          1   frames cannot be read
+│   └── RefusedError     1   the source is there and does not let us in
 ├── SinkError            1   predictions or frames cannot be written
 ├── BackendError         1   an engine cannot load or run a variant
 ├── ModelError           1   a trained model cannot be converted
@@ -20,6 +21,7 @@ __all__ = [
     "GateError",
     "MissingExtraError",
     "ModelError",
+    "RefusedError",
     "SinkError",
     "SourceError",
     "UsageError",
@@ -58,6 +60,10 @@ class BundleError(EdgevidError):
 
 class SourceError(EdgevidError):
     """A source cannot be opened, has no frames, or stopped delivering them."""
+
+
+class RefusedError(SourceError):
+    """A source is there, and does not let us in: the password is wrong, say."""
 
 
 class SinkError(EdgevidError):

@@ -69,6 +69,14 @@ class RingBuffer:
             self._fresh_sum.fill(0)
         return np.divide(self._sum, self._count, out=self._mean)
 
+    def forget(self, oldest: int) -> None:
+        """Forget so many of the oldest predictions, or all there are."""
+        kept = max(0, self._count - oldest)
+        rows = np.roll(self._rows, -self._next, axis=0)[self.window - kept :]  # the newest, in order
+        self.clear()
+        for row in rows:
+            self.push(row)
+
     def clear(self) -> None:
         """Forget every prediction."""
         self._sum.fill(0)

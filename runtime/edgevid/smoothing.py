@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +15,9 @@ from edgevid.arrays import Probabilities
 from edgevid.errors import BackendError, UsageError
 from edgevid.ring import RingBuffer
 
-__all__ = ["Prediction", "Smoother"]
+__all__ = ["GAPS", "Prediction", "Smoother"]
+
+GAPS = ("reset", "decay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +64,32 @@ class Smoother:
         labels: one a class.
         window: how many predictions the average spans; 1 classifies every frame alone.
         top_k: how many of the best labels each prediction carries; 0 for none.
+        gap: what a gap in a live stream does to the window: ``reset`` empties it, ``decay`` takes out as many of the
+            oldest predictions as the gap would have pushed out.
 
     Raises:
-        UsageError: ``window`` or ``top_k`` is out of range.
+        UsageError: ``window`` or ``top_k`` is out of range, or ``gap`` is another word.
     """
 
-    def __init__(self, labels: Sequence[str], window: int, top_k: int = 0) -> None:
+    def __init__(self, labels: Sequence[str], window: int, top_k: int = 0, gap: str = GAPS[0]) -> None:
+        if gap not in GAPS:
+            raise UsageError(f"gap {gap!r}: expected {' or '.join(GAPS)}")
         if not 0 <= top_k <= len(labels):
             raise UsageError(f"top-k {top_k}: expected 0 to {len(labels)}, the number of classes")
         self._labels = tuple(labels)
         self._ring = RingBuffer(window, len(self._labels))
         self._top_k = top_k
+        self._decays = gap == "decay"
+        self._times: deque[float] = deque(maxlen=window)
 
-    def update(self, probabilities: Probabilities, frame: int, time: float) -> Prediction:
+    def update(self, probabilities: Probabilities, frame: int, time: float, gap_s: float = 0.0) -> Prediction:
         """Add one frame's probabilities, of shape (classes,), and return its prediction.
+
+        Args:
+            probabilities: the model's.
+            frame: the frame's number in its source.
+            time: its timestamp, in seconds.
+            gap_s: how many seconds of the stream are missing before it; infinity where another begins.
 
         Raises:
             BackendError: the model answered something that is no number.
@@ -85,6 +101,9 @@ class Smoother:
                 f"frame {frame}: the model answered {raw_score}, not a probability; "
                 "try another variant (--variant), this one overflows"
             )
+        if gap_s:
+            self._pass_over(gap_s)
+        self._times.append(time)
         mean = self._ring.push(probabilities)
         best = int(mean.argmax())
         return Prediction(
@@ -100,6 +119,18 @@ class Smoother:
     def reset(self) -> None:
         """Forget the window, as at a cut or the start of another clip."""
         self._ring.clear()
+        self._times.clear()
+
+    def _pass_over(self, gap_s: float) -> None:
+        """Take out of the window what a gap of so many seconds pushes out."""
+        span = self._times[-1] - self._times[0] if len(self._times) > 1 else 0.0
+        if not (self._decays and span and math.isfinite(gap_s)):
+            self.reset()
+            return
+        missing = math.ceil(gap_s * (len(self._times) - 1) / span)
+        self._ring.forget(missing)
+        for _ in range(min(missing, len(self._times))):
+            self._times.popleft()
 
     def _top(self, mean: npt.NDArray[np.float64]) -> tuple[tuple[str, float], ...]:
         best_first = np.argsort(-mean, kind="stable")[: self._top_k]

@@ -56,7 +56,7 @@ OPTIONS = (
 )
 
 
-def key_values(texts: Sequence[str]) -> dict[str, str]:
+def key_values(texts: Sequence[str], option: str = "--engine-option") -> dict[str, str]:
     """Return options given as ``KEY=VALUE``.
 
     Raises:
@@ -66,6 +66,6 @@ def key_values(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise UsageError(f"--engine-option {text!r}: expected KEY=VALUE")
+            raise UsageError(f"{option} {text!r}: expected KEY=VALUE")
         found[key] = value
     return found

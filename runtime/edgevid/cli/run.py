@@ -1,4 +1,4 @@
-"""``edgevid run``: classify a video, a folder of images, or a camera."""
+"""``edgevid run``: classify a video, a folder of images, a stream, or a camera."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ from edgevid.classifier import VideoClassifier
 from edgevid.cli.engine_options import engine_options, key_values
 from edgevid.cli.run_lines import ran_where, summary_lines, what_runs
 from edgevid.cli.signals import stop_on_signals
+from edgevid.cli.source_options import source_options, take_wishes
 from edgevid.cli.terminal import Terminal, common_options, completing_paths
 from edgevid.engine import share_cores
 from edgevid.errors import UsageError
+from edgevid.events import Journal
 from edgevid.manifest import VARIANT_IDS
 from edgevid.pipeline import run_pipeline
 from edgevid.ring import check_window
 from edgevid.sinks import STDOUT, Sink, open_predictions, open_video, open_window
 from edgevid.sinks.background import BackgroundSink
-from edgevid.sources import SAMPLE_NAMES, Source, open_camera, open_source
+from edgevid.smoothing import GAPS
+from edgevid.sources import Source, SourceOptions, open_camera, open_source
 from edgevid.sources.feed import Feed
 from edgevid.sources.pick import Pick
 from edgevid.sources.realtime import RealtimeSource
@@ -38,6 +41,7 @@ EPILOG = """
 Examples:
   edgevid run --source clip.mp4 --save out.mp4 --predictions out.jsonl
   edgevid run model.edgevid --camera 0 --show
+  edgevid run --source rtsp://user:password@camera/stream --predictions out.jsonl
   edgevid run --source sample:bikes --window 1 --predictions - | head
 \b
 Unless --threads or --workers say otherwise, a camera's frame gets every core, and a file's frames get one
@@ -58,13 +62,7 @@ Without BUNDLE: $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the s
 
 @click.command(epilog=EPILOG)
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--source",
-    metavar="FILE|FOLDER",
-    shell_complete=completing_paths(SAMPLE_NAMES),
-    help="A video file, a folder of images, or sample:bikes.",
-)
-@click.option("--camera", metavar="N", help="The number of a camera, or its path: the newest frame is classified.")
+@source_options
 @click.option("--window", metavar="K", help="Average over the last K predictions; 1 for none.  [default: the bundle's]")
 @click.option(
     "--variant",
@@ -80,6 +78,13 @@ Without BUNDLE: $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the s
     metavar="OUT.jsonl|OUT.csv",
     shell_complete=completing_paths(),
     help="Write predictions; - for JSON lines on stdout.",
+)
+@click.option(
+    "--gap",
+    type=click.Choice(GAPS),
+    default=GAPS[0],
+    show_default=True,
+    help="What an interruption does to the window: empty it, or let as much of it go as the interruption is long.",
 )
 @click.option("--show", is_flag=True, help="Show annotated frames in a window; q ends.")
 @click.option("--stride", type=int, default=1, help="Classify every Nth frame only.", show_default=True)
@@ -100,7 +105,7 @@ def run(terminal: Terminal, /, **options: Any) -> int:
     Files are classified frame by frame, in order. From a camera the newest frame is taken, and those that
     came too fast are counted.
     """
-    return _run(RunOptions(**options), terminal)
+    return _run(RunOptions(wishes=take_wishes(options), **options), terminal)
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,8 @@ class RunOptions:
     top_k: int
     max_frames: int | None
     force: bool
+    gap: str
+    wishes: SourceOptions
 
     @property
     def outputs(self) -> list[Path]:
@@ -141,14 +148,18 @@ class RunOptions:
 
 def _run(options: RunOptions, terminal: Terminal) -> int:
     signals: list[int] = []
+    pick = Pick(options.stride, options.max_fps, options.start, math.inf if options.end is None else options.end)
+    journal = Journal()
+    journal.listen(lambda event: terminal.message(event.text))
+    source = _opened(options, journal)  # Ctrl-C ends it at once
     with ExitStack() as stack:
-        stop = stack.enter_context(stop_on_signals(signals))
-        pick = Pick(options.stride, options.max_fps, options.start, math.inf if options.end is None else options.end)
-        source = _opened(options)
-        feed = stack.enter_context(Feed(source, pick, stop))
+        stop = stack.enter_context(stop_on_signals(signals, source.interrupt))
+        feed = stack.enter_context(Feed(source, pick, stop, tell=journal))
         classifier = stack.enter_context(_classifier(options, source.live, terminal))
         _check_outputs(options.outputs, source)
         sinks = [stack.enter_context(sink) for sink in _sinks(options, source, stop)]
+        for sink in sinks:
+            journal.listen(sink.write_event)
         terminal.message(what_runs(classifier))
         progress = stack.enter_context(terminal.progress("frames"))
         task = progress.add_task(source.name, total=_frames_expected(feed, options.max_frames))
@@ -205,6 +216,7 @@ def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoCla
         threads=threads,
         workers=workers,
         top_k=options.top_k,
+        gap=options.gap,
         allow_partial=engine.allow_partial,
         delegate=engine.delegate,
         provider=engine.provider,
@@ -213,16 +225,18 @@ def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoCla
     )
 
 
-def _opened(options: RunOptions) -> Source:
+def _opened(options: RunOptions, journal: Journal) -> Source:
     if options.source is not None and options.camera is not None:
         raise UsageError("--source and --camera: give one of them")
     if options.source is not None:
-        source = open_source(options.source)
+        source = open_source(options.source, options.wishes, journal)
+        if source.live and (options.start or options.end is not None or options.realtime):
+            raise UsageError(f"--start, --end and --realtime are for files; {source.name} is live")
         return RealtimeSource(source) if options.realtime else source
     if options.camera is not None:
         if options.start or options.end is not None or options.realtime:
             raise UsageError("--start, --end and --realtime are for a --source; a camera has no beginning")
-        return open_camera(options.camera)
+        return open_camera(options.camera, options.wishes, journal)
     bundle = options.bundle
     hint = f"; {bundle} was read as BUNDLE" if bundle and bundle.suffix != BUNDLE_SUFFIX else ""
     raise UsageError(f"give one of --source FILE and --camera N{hint}")

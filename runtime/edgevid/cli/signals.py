@@ -39,13 +39,19 @@ def raised_in(terminal: Terminal) -> Iterator[None]:
 
 
 @contextmanager
-def stop_on_signals(received: list[int]) -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or SIGTERM into a stop after the current frame; a second one ends at once."""
+def stop_on_signals(received: list[int], also: Callable[[], None]) -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C or SIGTERM into a stop after the current frame; a second one ends at once.
+
+    Args:
+        received: gets the signal's number.
+        also: called at the first one.
+    """
     stop = threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:
         received.append(number)
         stop.set()
+        also()
         for handled, previous in before.items():
             signal.signal(handled, previous)
 

@@ -1,64 +1,101 @@
-"""Where frames come from: a table of kinds, and the door through which a source is opened."""
+"""Where frames come from: a table of kinds, and the doors through which a source is opened."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from edgevid.errors import SourceError, UsageError
+from edgevid.events import Event
 from edgevid.sample import SAMPLE_CLIPS, sample_clip
+from edgevid.secrets import redact
 from edgevid.sources.base import Frame, Source
+from edgevid.sources.options import DEFAULTS, SourceOptions
 
-__all__ = ["Frame", "Source", "open_camera", "open_source"]
+__all__ = ["Frame", "Source", "SourceOptions", "open_camera", "open_source"]
 
 LARGEST_CAMERA = 9999
-SAMPLE_PREFIX = "sample:"
+SAMPLE_PREFIX, GSTREAMER_PREFIX = "sample:", "gst:"
 SAMPLE_NAMES = tuple(f"{SAMPLE_PREFIX}{clip}" for clip in SAMPLE_CLIPS)
+STDIN = "-"
+EXPECTED = "expected a video file, a folder of images, a pattern such as 'clips/*.mp4', or a URL"
 
-# kind: (module, class); a module is imported when its kind is opened, never before.
+# kind: (module, function or class); a module is imported when its kind is opened, never before.
 SOURCES = {
     "video": ("edgevid.sources.video", "VideoSource"),
     "images": ("edgevid.sources.images", "ImageFolderSource"),
-    "camera": ("edgevid.sources.camera", "CameraSource"),
+    "pattern": ("edgevid.sources.clips", "open_pattern"),
+    "stdin": ("edgevid.sources.stdin", "StdinSource"),
+    "url": ("edgevid.sources.network", "open_url"),
+    "camera": ("edgevid.sources.camera", "open_capture"),
 }
+Tell = Callable[[Event], None]
 
 
-def open_source(name: str | Path) -> Source:
-    """Open a video file, a folder of images, or a sample clip such as ``sample:bikes``.
+def open_source(name: str | Path, options: SourceOptions = DEFAULTS, tell: Tell = lambda event: None) -> Source:
+    """Open a source of frames by its name.
+
+    Args:
+        name: a video file, a folder of images, a pattern of either such as ``clips/*.mp4``, a URL such as
+            ``rtsp://host/stream``, a sample clip such as ``sample:bikes``, ``gst:`` and a GStreamer pipeline that ends
+            in an appsink, or ``-`` for standard input.
+        options: how it is opened.
+        tell: called with what happens to a live source before its frames are asked for.
 
     Raises:
-        UsageError: the name is empty or a URL.
+        UsageError: the name is empty, or a URL of a kind that is not known.
         SourceError: there is no such file or folder, or it holds no frames.
         MissingExtraError: a sample clip was named and the [sample] extra is not installed.
     """
     text = str(name)
-    if not text or "://" in text:
-        raise UsageError(f"source {text!r}: expected a video file or a folder of images; URLs are not read yet")
+    if text.startswith(GSTREAMER_PREFIX):
+        return _open("camera", text, options, tell)
+    if "://" in text:
+        return _open_url(text, options, tell)
+    if text == STDIN:
+        return _open("stdin", options)
     path = sample_clip(text.removeprefix(SAMPLE_PREFIX)) if text.startswith(SAMPLE_PREFIX) else Path(name)
-    if not path.exists():
-        raise SourceError(f"{path}: no such file or folder; expected a video file or a folder of images")
-    source = _source_class("images" if path.is_dir() else "video")(path)
+    if not text or not path.exists():
+        if any(letter in text for letter in "*?["):
+            return _open("pattern", text, options)
+        raise SourceError(f"{text or repr(text)}: no such file or folder; {EXPECTED}")
+    source = _open("images", path) if path.is_dir() else _open("video", path, options)
     source.name = text
     return source
 
 
-def open_camera(device: int | str) -> Source:
-    """Open the camera of that number, or at that device path.
+def open_camera(device: int | str, options: SourceOptions = DEFAULTS, tell: Tell = lambda event: None) -> Source:
+    """Open the camera of that number, or at that device path; it is waited for when it is unplugged later.
 
     Raises:
         UsageError: it is no camera's number or path.
-        SourceError: it is not there or delivers no frames.
+        SourceError: it is not there, delivers no frames, or not in the size, rate or format asked for.
     """
     text = str(device)
-    if not (int(text) <= LARGEST_CAMERA if text.isdecimal() else Path(text).is_char_device()):
+    if not (int(text) <= LARGEST_CAMERA if text.isdecimal() else _may_be_device(text, options)):
         raise UsageError(
             f"camera {device!r}: expected a number such as 0, or a device such as /dev/video0; for a file use --source"
         )
-    return _source_class("camera")(int(text) if text.isdecimal() else text)
+    return _open("camera", int(text) if text.isdecimal() else text, options, tell)
 
 
-def _source_class(kind: str) -> Callable[[object], Source]:
-    module, class_name = SOURCES[kind]
-    source_class: Callable[[object], Source] = getattr(import_module(module), class_name)
-    return source_class
+def _may_be_device(text: str, options: SourceOptions) -> bool:
+    """Return whether that is a device, or may be one once it is plugged in."""
+    path = Path(text)
+    return path.is_char_device() or (options.wait and text.startswith("/dev/") and not path.exists())
+
+
+def _open_url(url: str, options: SourceOptions, tell: Tell) -> Source:
+    schemes: tuple[str, ...] = import_module("edgevid.sources.network").SCHEMES
+    if urlsplit(url).scheme.lower() not in schemes:
+        raise UsageError(f"source {redact(url)!r}: expected one of {', '.join(schemes)} before the ://")
+    return _open("url", url, options, tell)
+
+
+def _open(kind: str, *arguments: Any) -> Source:
+    module, name = SOURCES[kind]
+    source: Source = getattr(import_module(module), name)(*arguments)
+    return source

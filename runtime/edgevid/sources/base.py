@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgevid.arrays import Image
+from edgevid.events import Event
 from edgevid.picture import Picture
 from edgevid.sources.pick import Pick
 
@@ -31,12 +32,14 @@ class Frame:
         time: the source's own timestamp, in seconds.
         picture: uint8 of shape (height, width, 3), BGR; or the planes of a video, not converted yet.
         arrived: when it was there, in seconds of the monotonic clock.
+        gap_s: how many seconds of the stream are missing before it; infinity where another begins.
     """
 
     index: int
     time: float
     picture: Picture
     arrived: float = field(default_factory=monotonic)
+    gap_s: float = 0.0
 
     @property
     def image(self) -> Image:
@@ -55,7 +58,10 @@ class Source(ABC):
         frame_count: how many frames it will yield, as far as it knows; None if it does not.
         files: the files that it reads, which nothing must write over.
         broken: how many frames could not be decoded so far.
+        gaps: how often a live source was lost and came back so far.
         pick: which frames are wanted, set before it is iterated over; others may be left out, and need not be decoded.
+        first_index: the number of its first frame; another than 0 where it goes on for one that was lost.
+        tell: called with what happens to it, between the frames where it happens.
     """
 
     name: str
@@ -65,7 +71,10 @@ class Source(ABC):
     frame_count: int | None = None
     files: Sequence[Path] = ()
     broken: int = 0
+    gaps: int = 0
     pick: Pick = Pick()
+    first_index: int = 0
+    tell: Callable[[Event], None] = staticmethod(lambda event: None)
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
@@ -80,6 +89,9 @@ class Source(ABC):
 
         Frames keep their numbers and times; those before ``seconds`` are for the caller to pass over.
         """
+
+    def interrupt(self) -> None:  # noqa: B027 - most never wait
+        """End soon: whoever waits for the next frame waits no longer. May be called on any thread."""
 
     @abstractmethod
     def close(self) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from edgevid.errors import SourceError
+from edgevid.events import Event
 from edgevid.sources.base import Frame, Source
 from edgevid.sources.pick import Pick
 
@@ -27,17 +29,28 @@ class Feed:
         source: the feed's from now on, and closed with it.
         pick: which frames are wanted; None for all.
         stop: set from outside (by a signal, say) to end the feed after the current frame.
+        tell: called with what happens to a live source, between the frames where it happens, where frames are taken.
+        wait: called ten times a second while a live source is waited for.
 
     Attributes:
         dropped: how many frames of a live source were replaced by a newer one before they were taken.
     """
 
-    def __init__(self, source: Source, pick: Pick | None = None, stop: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        pick: Pick | None = None,
+        stop: threading.Event | None = None,
+        *,
+        tell: Callable[[Event], None] = lambda event: None,
+        wait: Callable[[], None] = lambda: None,
+    ) -> None:
         self.source = source
         self.dropped = 0
         self._pick = source.pick = replace(pick or Pick())  # our own: it notes what was taken
         self._stop = stop or threading.Event()
-        self._newest: Frame | None = None
+        self._tell, self._wait = tell, wait
+        self._waiting: deque[Frame | Event] = deque()  # at most one frame
         self._changed = threading.Condition()
         self._reading = threading.Lock()  # a file, held by whoever reads it
         self._closed = False
@@ -67,6 +80,7 @@ class Feed:
             self._closed = True
             self._pick.end = -math.inf  # a source that passes over frames sees that it may end
             self._changed.notify_all()
+        self.source.interrupt()
         if self._thread.ident is not None:
             self._thread.join(timeout=PATIENCE_S)
         # If it is being read all the same, its driver hangs, and closing it as well would hang us; the reader does it.
@@ -90,7 +104,7 @@ class Feed:
             yield frame
 
     def _wanted(self) -> Iterator[Frame]:
-        pick, given, frame = self._pick, False, None
+        pick, given, frame, gap_s = self._pick, False, None, 0.0
         if pick.start:
             self.source.seek(pick.start)
         for frame in self.source:
@@ -98,10 +112,12 @@ class Feed:
                 return
             if frame.time >= pick.end:
                 break
+            gap_s = max(gap_s, frame.gap_s)
             if pick.wants(frame.index, frame.time):
                 given = True
                 pick.take(frame.time)
-                yield frame
+                yield replace(frame, gap_s=gap_s) if gap_s else frame
+                gap_s = 0.0
         if not given and not self._closed and (pick.start or pick.end < math.inf):
             last = "" if frame is None else f", the last seen is at {frame.time:.2f} s"
             until = "" if math.isinf(pick.end) else f" and before {pick.end:g} s"
@@ -110,29 +126,47 @@ class Feed:
             )
 
     def _as_they_come(self) -> Iterator[Frame]:
+        self.source.tell = self._admit
         self._thread.start()
-        while True:
-            with self._changed:
-                while self._newest is None and not self._ended and not self._stop.is_set():
-                    self._changed.wait(POLL_S)
-                if self._stop.is_set():
-                    return
-                frame, self._newest = self._newest, None
-            if frame is None:
-                break
-            yield frame
-        if self._failure:
+        while items := self._taken():
+            for item in items:
+                if isinstance(item, Frame):
+                    yield item
+                else:
+                    self._tell(item)
+        if self._failure and not self._stop.is_set():
             raise self._failure
+
+    def _taken(self) -> list[Frame | Event]:
+        """Wait for a frame or an event, and take all there are; nothing at the end."""
+        while not self._stop.is_set():
+            with self._changed:
+                if not self._waiting and not self._ended:
+                    self._changed.wait(POLL_S)
+                if self._waiting or self._ended:
+                    items = list(self._waiting)
+                    self._waiting.clear()
+                    return items
+            self._wait()
+        return []
+
+    def _admit(self, item: Frame | Event) -> None:
+        """Have an item taken next: an event in its place, a frame instead of an older one."""
+        with self._changed:
+            older = next((other for other in self._waiting if isinstance(other, Frame)), None)
+            if older and isinstance(item, Frame):
+                self._waiting.remove(older)
+                self.dropped += 1
+                item = replace(item, gap_s=max(item.gap_s, older.gap_s))
+            self._waiting.append(item)
+            self._changed.notify_all()
 
     def _read(self) -> None:
         try:
             for frame in self._wanted():
-                with self._changed:
-                    self.dropped += self._newest is not None
-                    self._newest = frame
-                    self._changed.notify_all()
-                    if self._closed:
-                        return
+                self._admit(frame)
+                if self._closed:
+                    return
         except BaseException as error:  # noqa: BLE001 - raised again where the frames are taken
             self._failure = error
         finally:

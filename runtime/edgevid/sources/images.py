@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,6 +22,10 @@ IMAGE_RATE = Fraction(25)
 class ImageFolderSource(Source):
     """Every image of a folder and of the folders in it, ``img2`` before ``img10``.
 
+    Args:
+        folder: the folder, or what the user called the images.
+        files: the images, if not those of the folder.
+
     Raises:
         SourceError: there is no image in it.
     """
@@ -29,10 +33,12 @@ class ImageFolderSource(Source):
     rate = IMAGE_RATE
     time_base = 1 / IMAGE_RATE
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, files: Sequence[Path] | None = None) -> None:
         self.name = str(folder)
-        files = (path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-        self.files = sorted(files, key=_natural_order)
+        if files is None:
+            found = (path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+            files = sorted(found, key=natural_order)
+        self.files = files
         if not self.files:
             raise SourceError(f"{folder}: no images in it; expected files such as .jpg or .png")
         self.frame_count = len(self.files)
@@ -66,6 +72,7 @@ def read_image(path: Path) -> Image | None:
     return None if image is None else image.astype(np.uint8, copy=False)
 
 
-def _natural_order(path: Path) -> list[str | int]:
+def natural_order(path: Path) -> list[str | int]:
+    """Return what sorts ``img2`` before ``img10``."""
     parts = re.split(r"(\d+)", str(path).lower())
     return [int(part) if index % 2 else part for index, part in enumerate(parts)]

@@ -31,7 +31,7 @@ class RealtimeSource(Source):
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames, each at its time."""
         began: float | None = None
-        self._source.pick = self.pick
+        self._source.pick, self._source.first_index = self.pick, self.first_index
         for frame in self._source:
             if frame.time >= self.pick.end:
                 return
@@ -49,7 +49,11 @@ class RealtimeSource(Source):
         """Begin shortly before a time."""
         self._source.seek(seconds)
 
+    def interrupt(self) -> None:
+        """End soon; may be called on any thread."""
+        self._closed.set()
+
     def close(self) -> None:
         """Close the source; whoever waits for a frame waits no longer."""
-        self._closed.set()
+        self.interrupt()
         self._source.close()

@@ -15,7 +15,9 @@ from av.video.frame import VideoFrame
 from edgevid.errors import SourceError
 from edgevid.planes import upright_picture
 from edgevid.sources.base import Frame, Source
+from edgevid.sources.options import DEFAULTS, SourceOptions
 from edgevid.sources.plan import Plan
+from edgevid.sources.reach import reach
 from edgevid.sources.timing import even_timing, frame_number
 
 EXPECTED = "a video file such as MP4, MKV or AVI"
@@ -35,9 +37,16 @@ class VideoSource(Source):
         SourceError: the file is empty, is no video, or cannot be read.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    if_undecodable = "is the file complete?"
+
+    def __init__(self, path: str | Path, options: SourceOptions = DEFAULTS) -> None:
         self.name = str(path)
         self.files = [Path(path)]
+        self._options = options
+        self._describe()
+
+    def _describe(self) -> None:
+        """Open it, and say what it is."""
         self._begin()
         self.rate = _fraction(self._stream.average_rate or self._stream.guessed_rate or DEFAULT_RATE)
         self.time_base = _fraction(self._stream.time_base or 1 / self.rate)
@@ -45,13 +54,16 @@ class VideoSource(Source):
 
     def _begin(self) -> None:
         """Open the file, at its beginning."""
-        self._container, self._sought, self._first = _open(self.files[0]), False, 0
+        self._container, self._sought, self._first = self._opened(), False, 0
         self._landed: int | None = None  # where seeking led to, a decoding timestamp
         if complaint := _complaint(self._container):
             self._container.close()
-            raise SourceError(f"{self.files[0]}: {complaint}")
+            raise SourceError(f"{self.name}: {complaint}")
         self._stream = self._container.streams.video[0]
         self._stream.codec_context.thread_count = 1  # the other cores are the engines'
+
+    def _opened(self) -> InputContainer:
+        return _open(self.files[0], self._options)
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames that can be decoded; raises SourceError if there is none.
@@ -63,16 +75,17 @@ class VideoSource(Source):
         for picture in self._wanted_pictures(plan) if plan else self._pictures_from_start():
             if self._sought and not delivered:
                 self._first = self._number_there(picture) - self.broken
-            index = self._first + delivered + self.broken
+            index = self.first_index + self._first + delivered + self.broken
             if plan and picture.pts is not None:
                 index = plan.timing.number(picture.pts)
                 if index <= last:  # a jump landed before what was there already
                     continue
-            last, time = index, picture.time
-            yield Frame(index, float(index / self.rate) if time is None else time, upright_picture(picture))
+            last = index
+            untimed = float((index - self.first_index) / self.rate)
+            yield Frame(index, untimed if picture.pts is None else picture.time, upright_picture(picture))
             delivered += 1
         if not delivered:
-            raise SourceError(f"{self.name}: no frame of it can be decoded; is the file complete?")
+            raise SourceError(f"{self.name}: no frame of it can be decoded; {self.if_undecodable}")
 
     def seek(self, seconds: float) -> None:
         """Begin at the key frame before a time, if the file tells where that is; else at its beginning."""
@@ -171,14 +184,18 @@ class VideoSource(Source):
         while True:
             try:
                 packet = next(packets, None)
-            except av.error.FFmpegError:  # the container itself ends in rubble: what came before is still good
-                self.broken += 1
+            except av.error.FFmpegError as error:
+                self._ended_by(error)
                 return
             if packet is None:
                 return
             if self._sought and self._landed is None:
                 self._landed = packet.dts
             yield packet
+
+    def _ended_by(self, error: av.error.FFmpegError) -> None:
+        """The container itself ends in rubble: what came before is still good."""
+        self.broken += 1
 
     def _estimated_frames(self) -> int | None:
         duration = self._container.duration
@@ -195,11 +212,16 @@ def _complaint(container: InputContainer) -> str:
     return f"it is text; expected {EXPECTED}" if codec.name in TEXT_CODECS else ""
 
 
-def _open(path: Path) -> InputContainer:
+def _open(path: Path, options: SourceOptions) -> InputContainer:
     if path.is_file() and path.stat().st_size == 0:
         raise SourceError(f"{path}: the file is empty; expected {EXPECTED}")
     try:
-        return av.open(str(path))
+        return av.open(str(path), options=reach("file", options))
+    except av.error.ArgumentError as error:
+        raise SourceError(
+            f"{path}: it is a playlist or no video at all; expected {EXPECTED}; "
+            "a playlist that you trust may open other files with --allow-protocol file"
+        ) from error
     except av.error.FFmpegError as error:
         raise SourceError(f"{path}: it cannot be read as a video ({error.strerror}); expected {EXPECTED}") from error
 

@@ -1,0 +1,102 @@
+"""A source on a thread of its own, which is left behind when it hangs."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from edgevid.errors import SourceError
+from edgevid.sources.base import Frame, Source
+
+__all__ = ["Connection"]
+
+DEPTH = 2
+
+
+class Connection:
+    """Opens a source and reads it, on a daemon thread: every call that may block for ever is made there.
+
+    Once it is left, its thread closes the source as soon as it gets out of the call it is in, and ends.
+
+    Args:
+        open_source: opens the source.
+    """
+
+    def __init__(self, open_source: Callable[[], Source]) -> None:
+        self._open = open_source
+        self._waiting: deque[Source | Frame | BaseException | None] = deque()
+        self._changed = threading.Condition()
+        self._reading = self._left = False
+        threading.Thread(target=self._work, name="edgevid-connection", daemon=True).start()
+
+    def source(self, timeout_s: float) -> Source:
+        """Return the source once it is open; its frames wait for :meth:`begin`.
+
+        Raises:
+            SourceError: it cannot be opened, or not within that time.
+        """
+        opened = self._take(timeout_s)
+        assert isinstance(opened, Source)
+        return opened
+
+    def begin(self) -> None:
+        """Begin to read."""
+        with self._changed:
+            self._reading = True
+            self._changed.notify_all()
+
+    def frame(self, timeout_s: float) -> Frame | None:
+        """Return the next frame; None at the source's end, and once this connection was left.
+
+        Raises:
+            SourceError: the source failed, or delivered nothing for that time.
+        """
+        frame = self._take(timeout_s)
+        assert frame is None or isinstance(frame, Frame)
+        return frame
+
+    def leave(self) -> None:
+        """Have the source closed, and wait for nothing more; safe to call twice, on any thread."""
+        with self._changed:
+            self._left = True
+            self._changed.notify_all()
+
+    def _take(self, timeout_s: float) -> Source | Frame | None:
+        with self._changed:
+            there = self._changed.wait_for(lambda: self._waiting or self._left, timeout_s)
+            if not there:
+                raise SourceError(f"no answer for {timeout_s:g} s")
+            item = self._waiting.popleft() if self._waiting and not self._left else None
+            self._changed.notify_all()
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def _put(self, item: Source | Frame | BaseException | None) -> bool:
+        """Hand over an item when there is room; returns whether anyone still wants more."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._waiting) < DEPTH or self._left)
+            self._waiting.append(item)
+            self._changed.notify_all()
+            return not self._left
+
+    def _work(self) -> None:
+        source = None
+        try:
+            source = self._open()
+            if self._put(source) and self._begun():
+                for frame in source:
+                    if not self._put(frame):
+                        break
+            self._put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again where frames are taken
+            self._put(error)
+        finally:
+            if source is not None:
+                source.close()
+
+    def _begun(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._reading or self._left)
+            return not self._left

@@ -1,0 +1,127 @@
+"""What FFmpeg may open for a source, and nothing else: no local files for a stream, no other hosts for a playlist.
+
+FFmpeg follows what playlists and manifests name. So formats that name other files are refused, unless the user allows
+them; and the playlists of HTTP, which are nothing but such names, are fetched here, from their own host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import (
+    HTTPBasicAuthHandler,
+    HTTPDigestAuthHandler,
+    HTTPPasswordMgrWithPriorAuth,
+    HTTPRedirectHandler,
+    OpenerDirector,
+    Request,
+    build_opener,
+)
+
+import av
+
+from edgevid.errors import SourceError
+from edgevid.sources.options import SourceOptions
+
+__all__ = ["PROTOCOLS", "guarded_fetching", "reach"]
+
+# scheme: the protocols of FFmpeg that it needs
+PROTOCOLS = {
+    "file": ("file",),
+    "fd": ("fd", "pipe"),
+    "http": ("http", "tcp"),
+    "https": ("https", "http", "tls", "tcp"),
+    "rtsp": ("rtsp", "rtp", "rtcp", "udp", "tcp", "http"),
+    "rtsps": ("rtsps", "rtsp", "rtp", "srtp", "rtcp", "udp", "tcp", "tls", "https"),
+    "rtmp": ("rtmp", "tcp"),
+    "rtmps": ("rtmps", "rtmp", "tls", "tcp"),
+    "rtp": ("rtp", "udp"),
+    "srt": ("srt",),
+    "tcp": ("tcp",),
+    "udp": ("udp",),
+}
+# Formats that name other files, or are no files at all.
+PLAYLISTS = frozenset({"concat", "concatf", "dash", "hls", "imf"})
+NO_VIDEO = frozenset({"ffmetadata", "image2", "lavfi", "tty", "vapoursynth"})
+
+
+def reach(scheme: str, options: SourceOptions, playlists: bool = False) -> dict[str, str]:
+    """Return the options for FFmpeg that let a source of that scheme open what it needs, and what the user allows."""
+    follows = playlists or "file" in options.allow_protocols
+    formats = av.formats_available - NO_VIDEO - (frozenset() if follows else PLAYLISTS)
+    return {
+        "protocol_whitelist": ",".join((*PROTOCOLS[scheme], *options.allow_protocols)),
+        "format_whitelist": ",".join(sorted(formats)),
+        **options.engine_options,
+    }
+
+
+def guarded_fetching(url: str, options: SourceOptions, timeout_s: float) -> Callable[[str, int, dict[str, Any]], Any]:
+    """Return what opens the parts of a playlist for FFmpeg: over HTTP, from the host of ``url`` and those allowed.
+
+    What it returns raises:
+        SourceError: a part is elsewhere, or cannot be fetched.
+    """
+    main = urlsplit(url)
+    allowed = {main.hostname, *options.allow_hosts}
+    passwords = HTTPPasswordMgrWithPriorAuth()
+    if main.username:
+        passwords.add_password(
+            None, _bare(main), unquote(main.username), unquote(main.password or ""), is_authenticated=False
+        )
+    opener = build_opener(SameHosts(allowed), HTTPBasicAuthHandler(passwords), HTTPDigestAuthHandler(passwords))
+
+    def fetch(part: str, flags: int, settings: dict[str, Any]) -> Any:
+        if urlsplit(part).scheme in options.allow_protocols:
+            return Path(part.removeprefix("file:")).open("rb")
+        _check(urlsplit(part), allowed)
+        return Part(_response(opener, _bare(urlsplit(part)), settings, timeout_s))
+
+    return fetch
+
+
+class SameHosts(HTTPRedirectHandler):
+    """Follows a redirection to the allowed hosts only."""
+
+    def __init__(self, allowed: set[str | None]) -> None:
+        self._allowed = allowed
+
+    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
+        """Check where a redirection leads."""
+        _check(urlsplit(newurl), self._allowed)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class Part:
+    """A part of a playlist, as FFmpeg reads it: what is there, and not only when all of it is."""
+
+    def __init__(self, response: HTTPResponse) -> None:
+        self.read, self.close = response.read1, response.close
+
+
+def _check(part: SplitResult, allowed: set[str | None]) -> None:
+    if part.scheme not in ("http", "https"):
+        raise SourceError(
+            f"the playlist names {part.scheme or 'a file'!r}; expected http; if you trust it, use --allow-protocol"
+        )
+    if part.hostname not in allowed:
+        raise SourceError(f"the playlist leads to another host, {part.hostname}; if you trust it, use --allow-host")
+
+
+def _bare(part: SplitResult) -> str:
+    """Return a URL without user and password."""
+    return part._replace(netloc=part.netloc.rpartition("@")[2]).geturl()
+
+
+def _response(opener: OpenerDirector, part: str, settings: dict[str, Any], timeout_s: float) -> HTTPResponse:
+    first, end = settings.get("offset"), settings.get("end_offset")
+    headers = {"Range": f"bytes={first or 0}-{int(end) - 1 if end else ''}"} if first or end else {}
+    try:
+        response: HTTPResponse = opener.open(Request(part, headers=headers), timeout=timeout_s)  # noqa: S310 - checked
+    except (OSError, URLError) as error:
+        raise SourceError(f"a part of the playlist cannot be fetched ({getattr(error, 'reason', error)})") from None
+    return response

@@ -1,0 +1,88 @@
+"""Video on standard input: raw frames, or a container such as Matroska or MPEG-TS."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+
+import av
+from av.container import InputContainer
+
+from edgevid.errors import SourceError, UsageError
+from edgevid.sources.options import SourceOptions
+from edgevid.sources.reach import reach
+from edgevid.sources.video import VideoSource
+
+__all__ = ["StdinSource"]
+
+POLL_S = 0.1
+RAW_FORMAT, RAW_FPS = "bgr24", 25.0
+
+
+class StdinSource(VideoSource):
+    """Every frame that comes on standard input, in order; the writer waits while we are busy.
+
+    With a size they are raw frames, by default in BGR at 25 a second; else a container that FFmpeg knows.
+
+    Raises:
+        UsageError: the pixel format is none of FFmpeg's, or stdin is a terminal.
+        SourceError: nothing comes, or it is no video.
+    """
+
+    if_undecodable = "is it complete? MP4 cannot be read from a pipe unless its index comes first; Matroska can"
+
+    def __init__(self, options: SourceOptions) -> None:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise UsageError(
+                "source '-': standard input is a terminal; expected video, as in  ffmpeg ... | edgevid run ..."
+            )
+        if options.format and not options.size:
+            raise UsageError(f"--format {options.format}: raw frames on standard input need --size too")
+        self.name, self._options = "stdin", options
+        self._pipe = Pipe(sys.stdin.fileno())
+        self._describe()
+        self.frame_count = None
+
+    def interrupt(self) -> None:
+        """End soon; may be called on any thread."""
+        self._pipe.closed = True
+
+    def _opened(self) -> InputContainer:
+        self._pipe.wait()
+        options = reach("fd", self._options)
+        try:
+            if self._options.size is None:
+                return av.open(self._pipe, "r", options=options)
+            width, height = self._options.size
+            options["video_size"] = f"{width}x{height}"
+            options["pixel_format"] = self._options.format or RAW_FORMAT
+            options["framerate"] = f"{self._options.fps or RAW_FPS:g}"
+            return av.open(self._pipe, "r", format="rawvideo", options=options)
+        except av.error.ArgumentError as error:
+            raise UsageError(
+                f"--format {self._options.format}: expected a pixel format as FFmpeg calls it, such as bgr24 or yuv420p"
+            ) from error
+        except av.error.FFmpegError as error:
+            raise SourceError(
+                f"stdin: it cannot be read as a video ({error.strerror}); raw frames need --size WIDTHxHEIGHT"
+            ) from error
+
+
+class Pipe:
+    """Reads a file descriptor for FFmpeg, and can be told to stop."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.closed = False
+
+    def wait(self) -> None:
+        """Wait until there is something to read, or the end."""
+        select.select([self._descriptor], [], [])
+
+    def read(self, size: int) -> bytes:
+        """Return what is there, up to so many bytes; nothing at the end."""
+        while not self.closed:
+            if select.select([self._descriptor], [], [], POLL_S)[0]:
+                return os.read(self._descriptor, size)
+        return b""
