@@ -15,7 +15,7 @@ from edgevid.events import Event
 from edgevid.secrets import redact
 from edgevid.sources.base import Frame, Source
 from edgevid.sources.options import SourceOptions
-from edgevid.sources.reach import PROTOCOLS, guarded_fetching, reach
+from edgevid.sources.reach import PROTOCOLS, GuardedFetching, reach
 from edgevid.sources.realtime import RealtimeSource
 from edgevid.sources.reconnect import ReconnectingSource
 from edgevid.sources.video import VideoSource
@@ -70,6 +70,7 @@ class NetworkSource(VideoSource):
 
     def __init__(self, url: str, options: SourceOptions) -> None:
         self._url, self.name, self._options = url, redact(url), options
+        self._fetching = GuardedFetching(url, options, TIMEOUT_S)
         self._describe()
         formats = self._container.format.name.split(",")
         self.live = self._container.duration is None
@@ -81,6 +82,11 @@ class NetworkSource(VideoSource):
         began = time.monotonic()
         for frame in super().__iter__():
             yield replace(frame, time=frame.arrived - began) if self._untimed else frame
+
+    def close(self) -> None:
+        """Close the connection."""
+        super().close()
+        self._fetching.close()
 
     def _opened(self) -> InputContainer:
         scheme = urlsplit(self._url).scheme.lower()
@@ -97,8 +103,11 @@ class NetworkSource(VideoSource):
                     self._url,
                     options={**settings, **reach(scheme, self._options, playlists=True)},
                     timeout=(TIMEOUT_S, TIMEOUT_S),
-                    io_open=guarded_fetching(self._url, self._options, TIMEOUT_S),
+                    io_open=self._fetching,
                 )
+        except SourceError:
+            self._fetching.close()
+            raise
         except av.error.FFmpegError as error:  # its text has the URL, and with it the password
             raise self._failure("it cannot be opened", error) from None
 

@@ -6,7 +6,7 @@ them; and the playlists of HTTP, which are nothing but such names, are fetched h
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import (
     HTTPBasicAuthHandler,
     HTTPDigestAuthHandler,
-    HTTPPasswordMgrWithPriorAuth,
+    HTTPPasswordMgrWithDefaultRealm,
     HTTPRedirectHandler,
     OpenerDirector,
     Request,
@@ -27,7 +27,7 @@ import av
 from edgevid.errors import SourceError
 from edgevid.sources.options import SourceOptions
 
-__all__ = ["PROTOCOLS", "guarded_fetching", "reach"]
+__all__ = ["PROTOCOLS", "GuardedFetching", "reach"]
 
 # scheme: the protocols of FFmpeg that it needs
 PROTOCOLS = {
@@ -46,7 +46,7 @@ PROTOCOLS = {
 }
 # Formats that name other files, or are no files at all.
 PLAYLISTS = frozenset({"concat", "concatf", "dash", "hls", "imf"})
-NO_VIDEO = frozenset({"ffmetadata", "image2", "lavfi", "tty", "vapoursynth"})
+NO_VIDEO = frozenset({"ffmetadata", "image2", "lavfi", "vapoursynth"})
 
 
 def reach(scheme: str, options: SourceOptions, playlists: bool = False) -> dict[str, str]:
@@ -60,28 +60,36 @@ def reach(scheme: str, options: SourceOptions, playlists: bool = False) -> dict[
     }
 
 
-def guarded_fetching(url: str, options: SourceOptions, timeout_s: float) -> Callable[[str, int, dict[str, Any]], Any]:
-    """Return what opens the parts of a playlist for FFmpeg: over HTTP, from the host of ``url`` and those allowed.
+class GuardedFetching:
+    """Opens the parts of a playlist for FFmpeg: over HTTP, from the host of ``url`` and those that the user allows.
 
-    What it returns raises:
+    Being called raises:
         SourceError: a part is elsewhere, or cannot be fetched.
     """
-    main = urlsplit(url)
-    allowed = {main.hostname, *options.allow_hosts}
-    passwords = HTTPPasswordMgrWithPriorAuth()
-    if main.username:
-        passwords.add_password(
-            None, _bare(main), unquote(main.username), unquote(main.password or ""), is_authenticated=False
-        )
-    opener = build_opener(SameHosts(allowed), HTTPBasicAuthHandler(passwords), HTTPDigestAuthHandler(passwords))
 
-    def fetch(part: str, flags: int, settings: dict[str, Any]) -> Any:
-        if urlsplit(part).scheme in options.allow_protocols:
-            return Path(part.removeprefix("file:")).open("rb")
-        _check(urlsplit(part), allowed)
-        return Part(_response(opener, _bare(urlsplit(part)), settings, timeout_s))
+    def __init__(self, url: str, options: SourceOptions, timeout_s: float) -> None:
+        main = urlsplit(url)
+        self._hosts = {main.hostname, *options.allow_hosts}
+        self._protocols, self._timeout_s = options.allow_protocols, timeout_s
+        passwords = HTTPPasswordMgrWithDefaultRealm()
+        if main.username:
+            passwords.add_password(None, _bare(main), unquote(main.username), unquote(main.password or ""))
+        logins = HTTPBasicAuthHandler(passwords), HTTPDigestAuthHandler(passwords)
+        self._opener = build_opener(SameHosts(self._hosts), *logins)
+        self._open: set[Part] = set()
 
-    return fetch
+    def __call__(self, url: str, flags: int, settings: Mapping[str, str]) -> Any:
+        """Return a part as a file to be read."""
+        part = urlsplit(url)
+        if part.scheme in self._protocols:
+            return Path(url.removeprefix("file:")).open("rb")
+        _check(part, self._hosts)
+        return Part(_response(self._opener, _bare(part), settings, self._timeout_s), self._open)
+
+    def close(self) -> None:
+        """Close what FFmpeg has left open."""
+        for part in list(self._open):
+            part.close()
 
 
 class SameHosts(HTTPRedirectHandler):
@@ -99,8 +107,14 @@ class SameHosts(HTTPRedirectHandler):
 class Part:
     """A part of a playlist, as FFmpeg reads it: what is there, and not only when all of it is."""
 
-    def __init__(self, response: HTTPResponse) -> None:
-        self.read, self.close = response.read1, response.close
+    def __init__(self, response: HTTPResponse, among: set[Part]) -> None:
+        self.read, self._response, self._among = response.read1, response, among
+        among.add(self)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._response.close()
+        self._among.discard(self)
 
 
 def _check(part: SplitResult, allowed: set[str | None]) -> None:
@@ -117,7 +131,7 @@ def _bare(part: SplitResult) -> str:
     return part._replace(netloc=part.netloc.rpartition("@")[2]).geturl()
 
 
-def _response(opener: OpenerDirector, part: str, settings: dict[str, Any], timeout_s: float) -> HTTPResponse:
+def _response(opener: OpenerDirector, part: str, settings: Mapping[str, str], timeout_s: float) -> HTTPResponse:
     first, end = settings.get("offset"), settings.get("end_offset")
     headers = {"Range": f"bytes={first or 0}-{int(end) - 1 if end else ''}"} if first or end else {}
     try:

@@ -1,0 +1,140 @@
+"""Real servers for the tests, and a link to them that can be stalled and cut."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from tests.conftest import picture
+
+RTSP_SERVER = Path(__file__).parent / "rtsp_server.py"
+SYSTEM_PYTHON = "/usr/bin/python3"  # which has GStreamer's bindings
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def rtsp_server(port: int, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run tests/rtsp_server.py; yields its process, once it listens."""
+    command = [SYSTEM_PYTHON, str(RTSP_SERVER), str(port), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout
+        try:
+            assert server.stdout.readline() == "listening\n"
+            yield server
+        finally:
+            server.kill()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files, and says nothing of it."""
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+class Camera(BaseHTTPRequestHandler):
+    """Serves green pictures for ever as multipart JPEG, as network cameras do; ``flow`` stops and goes on."""
+
+    flow = threading.Event()
+
+    def do_GET(self) -> None:
+        """Answer with a stream that has no end."""
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            for number in range(100_000):
+                self.flow.wait()
+                data = cv2.imencode(".jpg", picture("green", 120, 160, number % 50))[1].tobytes()
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                self.wfile.write(head.encode() + data + b"\r\n")
+                threading.Event().wait(0.04)
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def http_server(handler: Any, address: str = "127.0.0.1") -> Iterator[str]:
+    """Serve HTTP in this process; yields the URL of its root."""
+    with ThreadingHTTPServer((address, 0), handler) as server:
+        server.daemon_threads, server.block_on_close = True, False
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://{address}:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+def files_of(folder: Path) -> Any:
+    """Return what serves the files of a folder."""
+    return partial(Quiet, directory=str(folder))
+
+
+class Link:
+    """A TCP link to a port of this machine, that can be stalled and cut.
+
+    Attributes:
+        port: what to connect to.
+        flow: cleared, nothing passes any more.
+    """
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.flow = threading.Event()
+        self.flow.set()
+        self._ends: list[socket.socket] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def cut(self) -> None:
+        """Break what is connected now."""
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self._ends.clear()
+
+    def close(self) -> None:
+        """Break everything, and listen no more."""
+        self._listener.close()
+        self.cut()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near = self._listener.accept()[0]
+                try:
+                    far = socket.create_connection(("127.0.0.1", self._target))
+                except OSError:
+                    near.close()
+                    continue
+                self._ends += [near, far]
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
+
+    def _pass(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                self.flow.wait()
+                other.sendall(data)
+        for end in (one, other):
+            with contextlib.suppress(OSError):
+                end.close()
