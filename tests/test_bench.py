@@ -238,6 +238,7 @@ def test_a_row_that_cannot_run_says_why(
         ),
         (["--baseline", "/dev/null"], 2, "expected a report of 'edgevid bench --output report.json'"),
         (["--source", "absent.mp4"], 1, "absent.mp4: no such file or folder"),
+        (["--source", "rtsp://u:p@host/x"], 2, "source 'rtsp://***@host/x': expected a file here"),
         (["--output", "/absent/report.json"], 1, "the folder /absent does not exist"),
     ],
 )

@@ -17,7 +17,7 @@ from edgevid.bundle import Bundle, sha256_file
 from edgevid.child import how_it_ended, run_module
 from edgevid.cli.signals import Terminated
 from edgevid.manifest import MANIFEST_FILE
-from edgevid.sources import open_source
+from edgevid.sources import open_file
 from edgevid_bench.candidates import Candidate, candidates
 from edgevid_bench.conditions import conditions
 from edgevid_bench.machine import describe_machine
@@ -192,7 +192,7 @@ def in_own_process(request: Request, module: str = "edgevid_bench.worker") -> Me
 
 
 def _clip(name: str) -> Clip:
-    with open_source(name) as source:
+    with open_file(name) as source:
         height, width = next(iter(source)).picture.shape[:2]
         return Clip(
             name=source.name.rpartition("/")[2],

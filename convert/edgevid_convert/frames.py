@@ -13,7 +13,7 @@ import numpy.typing as npt
 from edgevid.arrays import Image
 from edgevid.errors import UsageError
 from edgevid.preprocess import Preprocessor
-from edgevid.sources import open_source
+from edgevid.sources import open_file
 from edgevid.sources.images import IMAGE_SUFFIXES
 
 __all__ = ["Clip", "FrameSet", "noise_frames", "sample_clip_frames", "sample_frames"]
@@ -128,7 +128,7 @@ def _sampled(
 ) -> tuple[list[Image], int]:
     """Return about ``most`` frames spread over the source, and the stride between them."""
     pixels: list[Image] = []
-    with open_source(name) as source:
+    with open_file(name) as source:
         stride = max(1, -(-(source.frame_count or most) // most))
         for frame in source:
             if frame.index % stride == 0:

@@ -15,7 +15,7 @@ from edgevid.secrets import redact
 from edgevid.sources.base import Frame, Source
 from edgevid.sources.options import DEFAULTS, SourceOptions
 
-__all__ = ["Frame", "Source", "SourceOptions", "open_camera", "open_source"]
+__all__ = ["Frame", "Source", "SourceOptions", "open_camera", "open_file", "open_source"]
 
 LARGEST_CAMERA = 9999
 SAMPLE_PREFIX, GSTREAMER_PREFIX = "sample:", "gst:"
@@ -51,6 +51,8 @@ def open_source(name: str | Path, options: SourceOptions = DEFAULTS, tell: Tell 
         MissingExtraError: a sample clip was named and the [sample] extra is not installed.
     """
     text = str(name)
+    if not text:
+        raise UsageError(f"source '': {EXPECTED}")
     if text.startswith(GSTREAMER_PREFIX):
         return _open("camera", text, options, tell)
     if "://" in text:
@@ -58,13 +60,26 @@ def open_source(name: str | Path, options: SourceOptions = DEFAULTS, tell: Tell 
     if text == STDIN:
         return _open("stdin", options)
     path = sample_clip(text.removeprefix(SAMPLE_PREFIX)) if text.startswith(SAMPLE_PREFIX) else Path(name)
-    if not text or not path.exists():
+    if not path.exists():
         if any(letter in text for letter in "*?["):
             return _open("pattern", text, options)
-        raise SourceError(f"{text or repr(text)}: no such file or folder; {EXPECTED}")
+        raise SourceError(f"{text}: no such file or folder; {EXPECTED}")
     source = _open("images", path) if path.is_dir() else _open("video", path, options)
     source.name = text
     return source
+
+
+def open_file(name: str | Path) -> Source:
+    """Open a source that has an end and can be read more than once: files, but neither streams nor standard input.
+
+    Raises:
+        UsageError: it is no such source.
+        SourceError, MissingExtraError: as :func:`open_source` does.
+    """
+    text = str(name)
+    if text == STDIN or text.startswith(GSTREAMER_PREFIX) or "://" in text:
+        raise UsageError(f"source {redact(text)!r}: expected a file here, which can be read again; record one first")
+    return open_source(name)
 
 
 def open_camera(device: int | str, options: SourceOptions = DEFAULTS, tell: Tell = lambda event: None) -> Source:

@@ -184,6 +184,9 @@ class VideoSource(Source):
         while True:
             try:
                 packet = next(packets, None)
+            except IndexError:  # a packet of a stream that was not there before, which PyAV does not know
+                packets = self._container.demux(self._stream)
+                continue
             except av.error.FFmpegError as error:
                 self._ended_by(error)
                 return
