@@ -24,14 +24,17 @@ class Bundle:
 
     Args:
         path: the folder ``NAME.edgevid``.
+        public_key: a minisign public key, or a file of one, that must have signed the manifest; None for any bundle.
 
     Raises:
-        BundleError: the folder or its manifest is absent, damaged, or of a newer schema.
+        BundleError: the folder or its manifest is absent, damaged, of a newer schema, or not signed by the key.
+        UsageError: the key is none.
+        MissingExtraError: a key was given and the [signing] extra is not installed.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, public_key: str | None = None) -> None:
         self.path = Path(path)
-        self.manifest = _read_manifest(self.path)
+        self.manifest = _read_manifest(self.path, public_key)
         self._unchanged: set[str] = set()
 
     def __repr__(self) -> str:
@@ -144,19 +147,19 @@ class Bundle:
         return path
 
 
-def find_bundle(path: str | Path | None) -> Bundle:
+def find_bundle(path: str | Path | None, public_key: str | None = None) -> Bundle:
     """Open the bundle at ``path`` or, without one, the bundle that is meant.
 
     That is ``$EDGEVID_BUNDLE``, else the only ``*.edgevid`` folder here, else the sample bundle.
 
     Raises:
-        BundleError: there is none, there are several, or it cannot be read.
+        BundleError: there is none, there are several, it cannot be read, or ``public_key`` did not sign it.
     """
     if path is not None:
-        return Bundle(path)
+        return Bundle(path, public_key)
     if from_environment := os.environ.get("EDGEVID_BUNDLE"):
         try:
-            return Bundle(from_environment)
+            return Bundle(from_environment, public_key)
         except BundleError as error:
             raise BundleError(f"EDGEVID_BUNDLE: {error}") from error
     here = sorted(entry for entry in Path().glob(f"*{BUNDLE_SUFFIX}") if entry.is_dir())
@@ -164,10 +167,10 @@ def find_bundle(path: str | Path | None) -> Bundle:
         names = ", ".join(entry.name for entry in here)
         raise BundleError(f"several bundles here ({names}): name one, or set EDGEVID_BUNDLE")
     if here:
-        return Bundle(here[0])
+        return Bundle(here[0], public_key)
     sample = sample_bundle_path()
     if sample.is_dir():
-        return Bundle(sample)
+        return Bundle(sample, public_key)
     raise BundleError(
         f"no bundle: none named, EDGEVID_BUNDLE is not set, no *{BUNDLE_SUFFIX} folder here, and no sample "
         "bundle; run 'edgevid convert MODEL', or 'edgevid demo' for the sample"
@@ -189,7 +192,7 @@ class _Header(msgspec.Struct):
     schema: int
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def _read_manifest(folder: Path, public_key: str | None) -> Manifest:
     path = folder / MANIFEST_FILE
     if not folder.exists():
         raise BundleError(f"{folder}: no such bundle; expected a folder written by 'edgevid convert'")
@@ -200,6 +203,10 @@ def _read_manifest(folder: Path) -> Manifest:
             f"{folder}: not a bundle, {MANIFEST_FILE} cannot be read ({error.strerror}); "
             "expected a folder written by 'edgevid convert'"
         ) from error
+    if public_key is not None:
+        from edgevid.signature import check_signature
+
+        check_signature(data, path, public_key)
     try:
         schema = msgspec.json.decode(data, type=_Header).schema
         if schema > SCHEMA:
