@@ -16,17 +16,22 @@ from edgevid.backends import BackendOptions
 from edgevid.bundle import BUNDLE_SUFFIX, find_bundle
 from edgevid.choice import choose
 from edgevid.classifier import VideoClassifier
+from edgevid.cli.config import ConfiguredCommand
 from edgevid.cli.engine_options import engine_options, key_values
 from edgevid.cli.run_lines import ran_where, summary_lines, what_runs
+from edgevid.cli.service_options import ServiceOptions, service_options
 from edgevid.cli.signals import stop_on_signals
 from edgevid.cli.terminal import Terminal, common_options, completing_paths
 from edgevid.engine import share_cores
 from edgevid.errors import UsageError
+from edgevid.events import Journal
 from edgevid.manifest import VARIANT_IDS
 from edgevid.pipeline import run_pipeline
 from edgevid.ring import check_window
+from edgevid.service import Monitor
 from edgevid.sinks import STDOUT, Sink, open_predictions, open_video, open_window
 from edgevid.sinks.background import BackgroundSink
+from edgevid.smoothing import Prediction
 from edgevid.sources import SAMPLE_NAMES, Source, open_camera, open_source
 from edgevid.sources.feed import Feed
 from edgevid.sources.pick import Pick
@@ -56,7 +61,7 @@ Without BUNDLE: $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the s
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=ConfiguredCommand, epilog=EPILOG)
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--source",
@@ -92,6 +97,7 @@ Without BUNDLE: $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the s
 @click.option("--top-k", type=int, default=0, help="Write the N best labels of each frame too.")
 @click.option("--max-frames", type=int, help="Stop after N frames.")
 @click.option("--force", is_flag=True, help="Replace output files that exist.")
+@service_options
 @common_options
 @click.pass_obj
 def run(terminal: Terminal, /, **options: Any) -> int:
@@ -104,7 +110,7 @@ def run(terminal: Terminal, /, **options: Any) -> int:
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(ServiceOptions):
     """The options above, as given."""
 
     bundle: Path | None
@@ -143,9 +149,14 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
     signals: list[int] = []
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals(signals))
+        monitor = stack.enter_context(Monitor(options.source or f"camera {options.camera}", options.health))
+        journal = Journal()
+        for listener in (terminal.event, monitor.on_event):
+            journal.listen(listener)
         pick = Pick(options.stride, options.max_fps, options.start, math.inf if options.end is None else options.end)
         source = _opened(options)
         feed = stack.enter_context(Feed(source, pick, stop))
+        monitor.dropped = lambda: {"frames": feed.dropped, "broken": source.broken}
         classifier = stack.enter_context(_classifier(options, source.live, terminal))
         _check_outputs(options.outputs, source)
         sinks = [stack.enter_context(sink) for sink in _sinks(options, source, stop)]
@@ -153,6 +164,12 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
         progress = stack.enter_context(terminal.progress("frames"))
         task = progress.add_task(source.name, total=_frames_expected(feed, options.max_frames))
         tally = Tally()
+
+        def show(prediction: Prediction) -> None:
+            monitor.on_prediction(prediction)
+            progress.update(task, advance=1, description=prediction.label)
+
+        monitor.begin()
         try:
             run_pipeline(
                 feed,
@@ -160,7 +177,7 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
                 sinks,
                 max_frames=options.max_frames,
                 tally=tally,
-                on_prediction=lambda prediction: progress.update(task, advance=1, description=prediction.label),
+                on_prediction=show,
             )
         except BrokenPipeError:  # the reader of stdout has seen enough, and wants no summary either
             tally.frames = 0
@@ -189,7 +206,7 @@ def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoCla
         raise UsageError(f"--batch {engine.batch}: a camera's frame would wait for others; leave it out")
     if live and options.workers > 1:
         raise UsageError(f"--workers {options.workers}: a camera's frame is classified alone; leave it out")
-    bundle = find_bundle(options.bundle)
+    bundle = find_bundle(options.bundle, options.require_signature)
     choice = choose(bundle, options.backend, options.variant, engine, live)
     if choice.stale:
         terminal.message(f"what bench measured is left aside: {choice.stale}; run 'edgevid bench' again")
