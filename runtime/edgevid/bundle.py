@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +38,8 @@ class Bundle:
     def __init__(self, path: str | Path, public_key: str | None = None) -> None:
         self.path = Path(path)
         self.manifest = _read_manifest(self.path, public_key)
-        self._unchanged: set[str] = set()
+        self._verified_files: dict[str, Path] = {}
+        self._copies = None if public_key is None else _private_folder(self)
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r})"
@@ -139,12 +143,15 @@ class Bundle:
             raise BundleError(f"{self.path / MANIFEST_FILE}: file name {name!r} leaves the bundle; convert again")
         if not path.is_file():
             raise BundleError(f"{path}: missing from the bundle; copy the whole folder again")
-        if name not in self._unchanged and sha256_file(path) != expected_sha256:
+        if name in self._verified_files:
+            return self._verified_files[name]
+        loaded = path if self._copies is None else Path(shutil.copyfile(path, self._copies / name))
+        if sha256_file(loaded) != expected_sha256:
             raise BundleError(
                 f"{path}: its SHA-256 is not the manifest's, so it changed after conversion; copy the bundle again"
             )
-        self._unchanged.add(name)
-        return path
+        self._verified_files[name] = loaded
+        return loaded
 
 
 def find_bundle(path: str | Path | None, public_key: str | None = None) -> Bundle:
@@ -184,6 +191,17 @@ def sha256_file(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _private_folder(owner: object) -> Path:
+    """Return a folder of this user's alone, which goes with its owner.
+
+    What must be signed is copied there, and verified there: it cannot be exchanged between the check and the loading, and
+    nothing that the manifest does not name lies beside it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="edgevid-"))
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 class _Header(msgspec.Struct):
