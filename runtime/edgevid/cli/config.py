@@ -133,4 +133,4 @@ def _last_given(arguments: Sequence[str], option: str) -> str | None:
 
 def _set_log_format(ctx: click.Context, name: str | None) -> None:
     if name in LOG_FORMATS:
-        ctx.ensure_object(Terminal).log_format = name
+        ctx.ensure_object(Terminal).log_as(name)

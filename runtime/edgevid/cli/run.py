@@ -28,6 +28,7 @@ from edgevid.events import Journal
 from edgevid.manifest import VARIANT_IDS
 from edgevid.pipeline import run_pipeline
 from edgevid.ring import check_window
+from edgevid.secrets import redact
 from edgevid.service import Monitor
 from edgevid.sinks import STDOUT, Sink, open_predictions, open_video, open_window
 from edgevid.sinks.background import BackgroundSink
@@ -162,7 +163,7 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
         sinks = [stack.enter_context(sink) for sink in _sinks(options, source, stop)]
         terminal.message(what_runs(classifier))
         progress = stack.enter_context(terminal.progress("frames"))
-        task = progress.add_task(source.name, total=_frames_expected(feed, options.max_frames))
+        task = progress.add_task(redact(source.name), total=_frames_expected(feed, options.max_frames))
         tally = Tally()
 
         def show(prediction: Prediction) -> None:

@@ -29,7 +29,7 @@ from rich.progress import (
 from rich.table import Table
 
 from edgevid.events import WARNINGS, Event, utc_now
-from edgevid.quiet import show_all
+from edgevid.quiet import pass_on_by, show_all
 from edgevid.secrets import redact, redact_all
 
 __all__ = ["LOG_FORMATS", "Completer", "Terminal", "common_options", "completing", "completing_paths", "listed"]
@@ -64,6 +64,12 @@ class Terminal:
         """Raise again what a signal raised, where it was lost on its way here."""
         if self.stopped_by is not None:
             raise self.stopped_by
+
+    def log_as(self, name: str) -> None:
+        """Write messages, errors, and what engines print, in one of the LOG_FORMATS from now on."""
+        self.log_format = name
+        if name == "json":
+            pass_on_by(lambda descriptor, data: self.message_lines(*data.decode(errors="replace").splitlines()))
 
     def close(self) -> None:
         """Release the terminal."""
@@ -111,7 +117,7 @@ class Terminal:
         width = None if sys.stdout.isatty() else FILE_WIDTH
         console = Console(file=sys.stdout, highlight=False, soft_wrap=True, width=width, emoji=False)
         for line in lines:
-            console.print(line, markup=False)
+            console.print(redact(line) if isinstance(line, str) else line, markup=False)
 
     @contextmanager
     def progress(self, unit: str = "") -> Iterator[Progress]:
