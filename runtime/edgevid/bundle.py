@@ -196,8 +196,8 @@ def sha256_file(path: Path) -> str:
 def _private_folder(owner: object) -> Path:
     """Return a folder of this user's alone, which goes with its owner.
 
-    What must be signed is copied there, and verified there: it cannot be exchanged between the check and the loading, and
-    nothing that the manifest does not name lies beside it.
+    What must be signed is copied there, and verified there: it cannot be exchanged between the check and the loading,
+    and nothing that the manifest does not name lies beside it.
     """
     folder = Path(tempfile.mkdtemp(prefix="edgevid-"))
     weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)

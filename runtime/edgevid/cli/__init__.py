@@ -18,7 +18,7 @@ from edgevid._version import __version__
 from edgevid.cli.signals import Terminated, raised_in
 from edgevid.cli.terminal import Terminal, common_options
 from edgevid.errors import EdgevidError
-from edgevid.quiet import pass_on_by, show_all
+from edgevid.quiet import show_all
 from edgevid.secrets import hide_arguments
 
 __all__ = ["main"]
@@ -76,7 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     hide_arguments()
     show_all(False)
-    pass_on_by()
     with closing(Terminal()) as terminal:
         status = _status(arguments, terminal)
     sys.exit(status)

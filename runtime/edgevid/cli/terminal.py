@@ -73,6 +73,7 @@ class Terminal:
 
     def close(self) -> None:
         """Release the terminal."""
+        pass_on_by()
         self.console.file.close()
 
     def error(self, text: str, error: BaseException | None = None) -> None:
