@@ -145,6 +145,9 @@ def test_errors_are_told_as_the_file_wants_it(config: Callable[[str], Path]) -> 
         command = [sys.executable, "-m", "edgevid", "run", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert [line["level"] for line in read_jsonl(done.stderr)] == ["error"] * count
+    command = [sys.executable, "-m", "edgevid", "run", "--config", "edgevid.toml", "--log-format", "text"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert [line[:22] for line in done.stderr.splitlines()] == ["edgevid: edgevid.toml:"] * 2
     config('log-format = "json"\n')
     command = [sys.executable, "-m", "edgevid", "run", "--config", "edgevid.toml", "--bogus"]
     (line,) = read_jsonl(subprocess.run(command, capture_output=True, text=True, check=False).stderr)

@@ -216,6 +216,20 @@ def test_a_health_file_that_cannot_be_written_disturbs_nothing(
     assert "the folder" in wrong.error
 
 
+def test_a_health_file_replaces_nothing_else(cli: Cli, bundle_path: Path, clip: Path, tmp_path: Path) -> None:
+    for precious in (b"precious", b'{"a": 1}', b"\xff"):
+        (tmp_path / "precious").write_bytes(precious)
+        outcome = cli("run", bundle_path, "--source", clip, "--health", tmp_path / "precious")
+        assert (outcome.status, "it is no health file" in outcome.error) == (1, True)
+        assert (tmp_path / "precious").read_bytes() == precious
+    (tmp_path / "precious").write_bytes(b"")  # as a power cut may leave a health file: that is no reason not to run
+    assert cli("run", bundle_path, "--source", clip, "--health", tmp_path / "precious").status == 0
+    assert cli("run", bundle_path, "--source", clip, "--health", tmp_path / "precious").status == 0
+    both = tmp_path / "both.jsonl"
+    same = cli("run", bundle_path, "--source", clip, "--health", both, "--predictions", both, "--force")
+    assert (same.status, "--predictions and --health name this file" in same.error) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [

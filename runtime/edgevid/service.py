@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgevid.errors import SinkError, first_line
+from edgevid.errors import EdgevidError, SinkError, first_line
 from edgevid.events import Event, utc_now
 from edgevid.secrets import redact
 
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
     from edgevid.smoothing import Prediction
 
-__all__ = ["Health", "Monitor", "boot_id", "notify"]
+__all__ = ["Monitor", "boot_id", "notify", "read_health"]
 
 EVERY_S = 1.0
 STATE_AFTER = {"lost": "lost", "frozen": "frozen", "back": "running", "moving": "running"}
 SECONDS_OF_FPS = 5
 START_PATIENCE_US = 60_000_000
+LARGEST_BYTES = 65_536
 
 
 class Health(msgspec.Struct, kw_only=True):
@@ -74,12 +75,12 @@ class Monitor:
         dropped: asked for counts of what was left out, by what it was.
 
     Raises:
-        SinkError: the folder of the health file is not there, or not to be written to.
+        SinkError: the folder of the health file is not there or not to be written to, or another file has its name.
     """
 
     def __init__(self, source: str, health: Path | None = None) -> None:
-        if health is not None and not os.access(health.parent, os.W_OK | os.X_OK):
-            raise SinkError(f"{health}: the folder {health.parent} does not exist, or this user may not write to it")
+        if health is not None:
+            _check_file(health)
         self._file = health
         self.dropped: Callable[[], Mapping[str, int]] = dict
         now = self._started = time.monotonic()
@@ -181,6 +182,32 @@ def notify(*states: str) -> None:
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
         end.setblocking(False)
         end.sendto(message.encode(errors="replace"), name)
+
+
+def read_health(file: Path) -> Health:
+    """Return what a health file holds.
+
+    Raises:
+        EdgevidError: it cannot be read, or is no such file.
+    """
+    try:
+        with file.open("rb") as opened:
+            return msgspec.json.decode(opened.read(LARGEST_BYTES), type=Health)
+    except OSError as error:
+        raise EdgevidError(f"{file}: {error.strerror}; expected what 'edgevid run --health' writes") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise EdgevidError(f"{file}: damaged ({error}); expected what 'edgevid run --health' writes") from error
+
+
+def _check_file(file: Path) -> None:
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise SinkError(f"{file}: the folder {file.parent} does not exist, or this user may not write to it")
+    if not file.exists() or not file.stat().st_size:  # an empty one is what a power cut may leave
+        return
+    try:
+        read_health(file)
+    except EdgevidError as error:
+        raise SinkError(f"{file}: it is no health file, and would be lost; name another for --health") from error
 
 
 def boot_id() -> str:

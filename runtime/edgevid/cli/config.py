@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,15 +23,15 @@ else:
 __all__ = ["ConfiguredCommand", "keys_of"]
 
 EITHER = (("source", "camera"),)  # one of these on the command line makes those of the file void
-# click's types: which of TOML's fit, and how they are called. Where click takes a text such as --window 64|2s, a whole
+# click's types: which of TOML's fit, and how they are called. Where click takes any text, as in --window 64|2s, a whole
 # number is one, too.
-TYPES: dict[str, tuple[tuple[type, ...], str]] = defaultdict(
-    lambda: ((str,), "a text in quotes"),
-    text=((str, int), "a text in quotes"),
-    boolean=((bool,), "true or false"),
-    integer=((int,), "a whole number"),
-    float=((int, float), "a number"),
-)
+PATHS_AND_CHOICES: tuple[tuple[type, ...], str] = (str,), "a text in quotes"
+TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "text": ((str, int), "a text in quotes"),
+    "boolean": ((bool,), "true or false"),
+    "integer": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+}
 
 
 class ConfiguredCommand(click.Command):
@@ -41,9 +40,12 @@ class ConfiguredCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the file first, so that what is wrong with the command line is told as the file wants it told."""
         if not ctx.resilient_parsing:  # as the completion of names parses, which must not fail
-            _set_log_format(ctx, _last_given(args, "--log-format"))
+            log_format = _set_log_format(ctx, _last_given(args, "--log-format"))
             if path := _last_given(args, "--config"):
-                ctx.default_map = _read(Path(path), self, ctx)
+                given = _parsed(Path(path))
+                if not log_format:
+                    _set_log_format(ctx, given.get("log-format"))
+                ctx.default_map = _checked(given, path, self, ctx)
         rest = super().parse_args(ctx, args)
         for names in EITHER:
             sources = {name: ctx.get_parameter_source(name) for name in names}
@@ -62,17 +64,13 @@ def keys_of(command: click.Command) -> dict[str, click.Parameter]:
     return keys
 
 
-def _read(path: Path, command: click.Command, ctx: click.Context) -> dict[str, Any]:
+def _checked(given: dict[str, Any], path: str, command: click.Command, ctx: click.Context) -> dict[str, Any]:
     """Return the values of a file by the names that click has for them.
 
     Raises:
-        UsageError: the file is absent, or no TOML.
-        ConfigError: something in it is wrong; names all of that.
+        ConfigError: something is wrong; names all of that.
     """
-    given = _parsed(path)
     keys = keys_of(command)
-    if isinstance(log_format := given.get("log-format"), str):
-        _set_log_format(ctx, log_format)
     wrong = [f"{path}: {key}: {text}" for key, value in given.items() for text in _wrong(key, value, keys, ctx)]
     if wrong:
         raise ConfigError(wrong)
@@ -80,6 +78,11 @@ def _read(path: Path, command: click.Command, ctx: click.Context) -> dict[str, A
 
 
 def _parsed(path: Path) -> dict[str, Any]:
+    """Return what a TOML file holds.
+
+    Raises:
+        UsageError: it is absent, or no TOML.
+    """
     try:
         text = path.read_bytes().decode()
         return tomllib.loads(text)
@@ -112,8 +115,7 @@ def _wrong(key: str, value: Any, keys: dict[str, click.Parameter], ctx: click.Co
 
 def _other_type(parameter: click.Parameter, value: Any) -> str | None:
     """Return what was expected in place of this value, if its type is another."""
-    flag = isinstance(parameter, click.Option) and parameter.is_flag and parameter.is_bool_flag
-    types, expected = TYPES["boolean" if flag else parameter.type.name.removesuffix(" range")]
+    types, expected = TYPES.get(parameter.type.name.removesuffix(" range"), PATHS_AND_CHOICES)
     if parameter.multiple or parameter.nargs != 1:
         items, expected = (value if isinstance(value, list) else [None]), f"a list, each item {expected}"
     else:
@@ -131,6 +133,9 @@ def _last_given(arguments: Sequence[str], option: str) -> str | None:
     return given
 
 
-def _set_log_format(ctx: click.Context, name: str | None) -> None:
-    if name in LOG_FORMATS:
+def _set_log_format(ctx: click.Context, name: Any) -> bool:
+    """Set the format of the log, if it is one; return whether it is."""
+    known = name in LOG_FORMATS
+    if known:
         ctx.ensure_object(Terminal).log_as(name)
+    return known

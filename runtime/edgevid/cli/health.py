@@ -6,11 +6,10 @@ import time
 from pathlib import Path
 
 import click
-import msgspec
 
 from edgevid.cli.terminal import Terminal, common_options, completing_paths
 from edgevid.errors import EdgevidError, UsageError
-from edgevid.service import Health, boot_id
+from edgevid.service import boot_id, read_health
 from edgevid.units import time_seconds
 
 EPILOG = """
@@ -35,7 +34,7 @@ def health(terminal: Terminal, file: Path, max_age: str) -> None:
     most = time_seconds(max_age)
     if most is None:
         raise UsageError(f"--max-age {max_age}: expected a time such as 10s or 2m")
-    found = _read(file)
+    found = read_health(file)
     age = time.monotonic() - found.monotonic
     if found.boot != boot_id():
         raise EdgevidError(f"{file}: from before the machine was last started; is 'edgevid run' running?")
@@ -45,12 +44,3 @@ def health(terminal: Terminal, file: Path, max_age: str) -> None:
         raise EdgevidError(f"{file}: {found.state} since {found.since}: {found.message or found.source}")
     shown = "no label yet" if found.label is None else f"{found.label} {found.score:.2f}"
     terminal.result(f"running: {found.source}, {found.frames} frames, {found.fps:.1f} a second, {shown}")
-
-
-def _read(file: Path) -> Health:
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=Health)
-    except OSError as error:
-        raise EdgevidError(f"{file}: {error.strerror}; expected what 'edgevid run --health' writes") from error
-    except msgspec.DecodeError as error:
-        raise EdgevidError(f"{file}: damaged ({error}); expected what 'edgevid run --health' writes") from error

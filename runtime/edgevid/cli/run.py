@@ -159,7 +159,7 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
         feed = stack.enter_context(Feed(source, pick, stop))
         monitor.dropped = lambda: {"frames": feed.dropped, "broken": source.broken}
         classifier = stack.enter_context(_classifier(options, source.live, terminal))
-        _check_outputs(options.outputs, source)
+        _check_outputs([*options.outputs, *filter(None, [options.health])], source)
         sinks = [stack.enter_context(sink) for sink in _sinks(options, source, stop)]
         terminal.message(what_runs(classifier))
         progress = stack.enter_context(terminal.progress("frames"))
@@ -249,7 +249,7 @@ def _opened(options: RunOptions) -> Source:
 def _check_outputs(outputs: Sequence[Path], source: Source) -> None:
     """Refuse to write over what is read, or one output over the other, whatever --force says."""
     if len(set(outputs)) < len(outputs):
-        raise UsageError(f"{outputs[0]}: --save and --predictions name the same file; name two")
+        raise UsageError(f"{outputs[0]}: two of --save, --predictions and --health name this file; name others")
     for output in outputs:
         if output.exists() and any(output.samefile(file) for file in source.files):
             raise UsageError(f"{output}: it is the source itself, and would be lost; name another file")

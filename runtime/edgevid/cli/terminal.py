@@ -68,6 +68,7 @@ class Terminal:
     def log_as(self, name: str) -> None:
         """Write messages, errors, and what engines print, in one of the LOG_FORMATS from now on."""
         self.log_format = name
+        pass_on_by()
         if name == "json":
             pass_on_by(lambda descriptor, data: self.message_lines(*data.decode(errors="replace").splitlines()))
 
