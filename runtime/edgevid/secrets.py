@@ -12,7 +12,7 @@ __all__ = ["hide_arguments", "redact", "redact_all"]
 
 # Up to the last @ of a word, since a password may hold any other delimiter. A path of it has lost a slash, and where it
 # is a parameter of another URL it is encoded.
-USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:(:/+)(\S*)(@)|(%3A%2F%2F)(\S*)(@|%40))", re.IGNORECASE)
+USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:(:/{1,2})(\S*)(@)|(%3A%2F%2F)(\S*)(@|%40))", re.IGNORECASE)
 # A quote or a colon at the end of a word is the message's, not the value's.
 PARAMETER = re.compile(
     r"((?:[?&;/#]|%(?:3F|26|3B|2F|23))[^\s=?&;/#]*?(?:pass|pwd|token|secret|key|auth|sig)[^\s=?&;/#]*?(?:=|%3D))"
