@@ -232,6 +232,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "needs_compiler": lambda: shutil.which("cc") is not None,
     "needs_plugin_providers": lambda: all(map(find_spec, ("onnxruntime_ep_openvino", "onnxruntime_ep_webgpu"))),
     "needs_rtsp_server": lambda: any(Path("/usr/lib").glob("*/girepository-1.0/GstRtspServer-1.0.typelib")),
+    "needs_systemd": lambda: shutil.which("systemd-analyze") is not None,
     "needs_software_gpu": lambda: Path("/usr/lib/chromium/vk_swiftshader_icd.json").exists(),
     "needs_tflite_runtime": lambda: sys.version_info < (3, 12),
 }

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,15 +27,19 @@ class Bundle:
 
     Args:
         path: the folder ``NAME.edgevid``.
+        public_key: a minisign public key, or a file of one, that must have signed the manifest; None for any bundle.
 
     Raises:
-        BundleError: the folder or its manifest is absent, damaged, or of a newer schema.
+        BundleError: the folder or its manifest is absent, damaged, of a newer schema, or not signed by the key.
+        UsageError: the key is none.
+        MissingExtraError: a key was given and the [signing] extra is not installed.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, public_key: str | None = None) -> None:
         self.path = Path(path)
-        self.manifest = _read_manifest(self.path)
-        self._unchanged: set[str] = set()
+        self.manifest = _read_manifest(self.path, public_key)
+        self._verified_files: dict[str, Path] = {}
+        self._copies = None if public_key is None else _private_folder(self)
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r})"
@@ -136,27 +143,30 @@ class Bundle:
             raise BundleError(f"{self.path / MANIFEST_FILE}: file name {name!r} leaves the bundle; convert again")
         if not path.is_file():
             raise BundleError(f"{path}: missing from the bundle; copy the whole folder again")
-        if name not in self._unchanged and sha256_file(path) != expected_sha256:
+        if name in self._verified_files:
+            return self._verified_files[name]
+        loaded = path if self._copies is None else Path(shutil.copyfile(path, self._copies / name))
+        if sha256_file(loaded) != expected_sha256:
             raise BundleError(
                 f"{path}: its SHA-256 is not the manifest's, so it changed after conversion; copy the bundle again"
             )
-        self._unchanged.add(name)
-        return path
+        self._verified_files[name] = loaded
+        return loaded
 
 
-def find_bundle(path: str | Path | None) -> Bundle:
+def find_bundle(path: str | Path | None, public_key: str | None = None) -> Bundle:
     """Open the bundle at ``path`` or, without one, the bundle that is meant.
 
     That is ``$EDGEVID_BUNDLE``, else the only ``*.edgevid`` folder here, else the sample bundle.
 
     Raises:
-        BundleError: there is none, there are several, or it cannot be read.
+        BundleError: there is none, there are several, it cannot be read, or ``public_key`` did not sign it.
     """
     if path is not None:
-        return Bundle(path)
+        return Bundle(path, public_key)
     if from_environment := os.environ.get("EDGEVID_BUNDLE"):
         try:
-            return Bundle(from_environment)
+            return Bundle(from_environment, public_key)
         except BundleError as error:
             raise BundleError(f"EDGEVID_BUNDLE: {error}") from error
     here = sorted(entry for entry in Path().glob(f"*{BUNDLE_SUFFIX}") if entry.is_dir())
@@ -164,10 +174,10 @@ def find_bundle(path: str | Path | None) -> Bundle:
         names = ", ".join(entry.name for entry in here)
         raise BundleError(f"several bundles here ({names}): name one, or set EDGEVID_BUNDLE")
     if here:
-        return Bundle(here[0])
+        return Bundle(here[0], public_key)
     sample = sample_bundle_path()
     if sample.is_dir():
-        return Bundle(sample)
+        return Bundle(sample, public_key)
     raise BundleError(
         f"no bundle: none named, EDGEVID_BUNDLE is not set, no *{BUNDLE_SUFFIX} folder here, and no sample "
         "bundle; run 'edgevid convert MODEL', or 'edgevid demo' for the sample"
@@ -183,13 +193,24 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _private_folder(owner: object) -> Path:
+    """Return a folder of this user's alone, which goes with its owner.
+
+    What must be signed is copied there, and verified there: it cannot be exchanged between the check and the loading,
+    and nothing that the manifest does not name lies beside it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="edgevid-"))
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 class _Header(msgspec.Struct):
     """The one field that every schema has."""
 
     schema: int
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def _read_manifest(folder: Path, public_key: str | None) -> Manifest:
     path = folder / MANIFEST_FILE
     if not folder.exists():
         raise BundleError(f"{folder}: no such bundle; expected a folder written by 'edgevid convert'")
@@ -200,6 +221,10 @@ def _read_manifest(folder: Path) -> Manifest:
             f"{folder}: not a bundle, {MANIFEST_FILE} cannot be read ({error.strerror}); "
             "expected a folder written by 'edgevid convert'"
         ) from error
+    if public_key is not None:
+        from edgevid.signature import check_signature
+
+        check_signature(data, path, public_key)
     try:
         schema = msgspec.json.decode(data, type=_Header).schema
         if schema > SCHEMA:

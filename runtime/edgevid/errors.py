@@ -2,6 +2,7 @@
 
 EdgevidError             exit status 1
 ├── UsageError           2   a value the caller gave cannot be meant
+│   └── ConfigError      2   the same of a configuration file, all of it at once
 ├── MissingExtraError    1   a package of an optional extra is not installed
 ├── BundleError          1   a bundle is absent, damaged, or of another schema
 ├── SourceError          1   frames cannot be read
@@ -14,9 +15,12 @@ EdgevidError             exit status 1
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = [
     "BackendError",
     "BundleError",
+    "ConfigError",
     "EdgevidError",
     "GateError",
     "MissingExtraError",
@@ -34,11 +38,29 @@ class EdgevidError(Exception):
 
     exit_status = 1
 
+    @property
+    def lines(self) -> Sequence[str]:
+        """The text, or the lines of an error that is several at once."""
+        return (str(self),)
+
 
 class UsageError(EdgevidError, ValueError):
     """A value that the caller gave cannot be meant: out of range, unknown, or contradictory."""
 
     exit_status = 2
+
+
+class ConfigError(UsageError):
+    """What is wrong in a configuration file, a line each, so that nobody has to find it out bit by bit."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("; ".join(lines))
+        self._lines = lines
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """One line for each thing that is wrong."""
+        return self._lines
 
 
 class MissingExtraError(EdgevidError, ImportError):

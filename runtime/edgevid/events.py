@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-__all__ = ["Event", "Journal"]
+__all__ = ["WARNINGS", "Event", "Journal", "utc_now"]
+
+WARNINGS = ("lost", "frozen", "stopped")  # the kinds that someone should look at
 
 
-def _now() -> str:
+def utc_now() -> str:
+    """Return date and time of day, UTC, in milliseconds: ``2025-01-31T12:00:00.123Z``."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -32,7 +35,7 @@ class Event:
     time: float
     text: str
     data: Mapping[str, Any] = field(default_factory=dict)
-    clock: str = field(default_factory=_now)
+    clock: str = field(default_factory=utc_now)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as predictions files have it, as one JSON object."""

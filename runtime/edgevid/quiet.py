@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["Captured", "captured", "quiet_at_exit", "show_all"]
+__all__ = ["Captured", "captured", "pass_on_by", "quiet_at_exit", "show_all"]
 
 
 class Captured:
@@ -51,12 +51,18 @@ def captured(*descriptors: int, passing_on: Callable[[bytes], bool] = lambda lin
             file.seek(0)
             lines = file.readlines()
             kept.text = b"".join(lines).decode(errors="replace")
-            os.write(descriptors[-1], b"".join(line for line in lines if passing_on(line) or _show_all.is_set()))
+            _pass_on(descriptors[-1], b"".join(line for line in lines if passing_on(line) or _show_all.is_set()))
 
 
 def show_all(wanted: bool) -> None:
     """Set whether everything is passed on after all, to the last of the descriptors: for --debug."""
     (_show_all.set if wanted else _show_all.clear)()
+
+
+def pass_on_by(write: Callable[[int, bytes], object] = os.write) -> None:
+    """Set how lines are passed on to a descriptor, for a log that is no plain text."""
+    global _pass_on
+    _pass_on = write
 
 
 def quiet_at_exit() -> None:
@@ -71,6 +77,7 @@ def _flush() -> None:
     ctypes.CDLL(None).fflush(None)  # what C code has written to its own buffers
 
 
+_pass_on: Callable[[int, bytes], object] = os.write
 _quiet_at_exit = threading.Event()
 _show_all = threading.Event()
 

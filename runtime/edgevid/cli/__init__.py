@@ -6,10 +6,10 @@ import io
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from contextlib import closing
 from importlib import import_module
+from itertools import zip_longest
 from typing import NoReturn
 
 import click
@@ -19,6 +19,7 @@ from edgevid.cli.signals import Terminated, raised_in
 from edgevid.cli.terminal import Terminal, common_options
 from edgevid.errors import EdgevidError
 from edgevid.quiet import show_all
+from edgevid.secrets import hide_arguments
 
 __all__ = ["main"]
 
@@ -27,6 +28,7 @@ COMMANDS = {
     "convert": ("edgevid_convert.cli", "convert", "Convert a trained Keras classifier into a bundle."),
     "pack": ("edgevid_convert.pack_cli", "pack", "Make a bundle of a model that is TFLite or ONNX already."),
     "run": ("edgevid.cli.run", "run", "Classify a video, a folder of images, or a camera."),
+    "health": ("edgevid.cli.health", "health", "Say whether a run that writes --health is well."),
     "bench": ("edgevid_bench.cli", "bench", "Measure every backend and variant on this machine."),
     "compare": ("edgevid_bench.compare_cli", "compare_command", "Say which of several machines are fast enough."),
     "demo": ("edgevid.cli.demo", "demo", "Convert, run and bench a real model on a real clip."),
@@ -72,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # where the locale has no such letter, better an escape than a crash
             stream.reconfigure(errors="backslashreplace")
+    hide_arguments()
     show_all(False)
     with closing(Terminal()) as terminal:
         status = _status(arguments, terminal)
@@ -93,36 +96,39 @@ def _status(arguments: Sequence[str] | None, terminal: Terminal) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except BaseException as error:  # noqa: BLE001 - the door of the program: every error ends as a line
-        if terminal.debug:
-            traceback.print_exc()
-        return _report(terminal.stopped_by or error, terminal)
+        return _report(terminal.stopped_by or error, error, terminal)
 
 
-def _report(error: BaseException, terminal: Terminal) -> int:
-    """Say in one line what failed and what to do; return the exit status."""
+def _report(error: BaseException, raised: BaseException, terminal: Terminal) -> int:
+    """Say in one line what failed and what to do, with --debug how it was raised; return the exit status."""
+
+    def tell(*lines: str) -> None:
+        for line, traced in zip_longest(lines, [raised]):
+            terminal.error(line, traced)
+
     match error:
         case EdgevidError():
-            terminal.error(str(error))
+            tell(*error.lines)
             return error.exit_status
         case KeyboardInterrupt() | click.Abort():  # click's name for Ctrl-C
-            terminal.error("interrupted")
+            tell("interrupted")
             return 128 + signal.SIGINT
         case Terminated():
-            terminal.error("terminated")
+            tell("terminated")
             return 128 + signal.SIGTERM
         case click.exceptions.NoArgsIsHelpError():
             terminal.console.print(error.format_message(), markup=False)
             return error.exit_code
         case click.UsageError():
             command = error.ctx.command_path if error.ctx else "edgevid"
-            terminal.error(f"{error.format_message()}  (see '{command} --help')")
+            tell(f"{error.format_message()}  (see '{command} --help')")
             return error.exit_code
         case click.ClickException():
-            terminal.error(error.format_message())
+            tell(error.format_message())
             return error.exit_code
         case OSError():
-            terminal.error(f"{error.filename or 'system'}: {error.strerror or error}")
+            tell(f"{error.filename or 'system'}: {error.strerror or error}")
             return 1
         case _:
-            terminal.error(f"unexpected {type(error).__name__}: {error}; run again with --debug and report it")
+            tell(f"unexpected {type(error).__name__}: {error}; run again with --debug and report it")
             return 1

@@ -16,8 +16,10 @@ from edgevid.backends import BackendOptions
 from edgevid.bundle import BUNDLE_SUFFIX, find_bundle
 from edgevid.choice import choose
 from edgevid.classifier import VideoClassifier
+from edgevid.cli.config import ConfiguredCommand
 from edgevid.cli.engine_options import engine_options, key_values
 from edgevid.cli.run_lines import ran_where, summary_lines, what_runs
+from edgevid.cli.service_options import ServiceOptions, service_options
 from edgevid.cli.signals import stop_on_signals
 from edgevid.cli.source_options import source_options, take_wishes
 from edgevid.cli.terminal import Terminal, common_options, completing_paths
@@ -27,9 +29,11 @@ from edgevid.events import Journal
 from edgevid.manifest import VARIANT_IDS
 from edgevid.pipeline import run_pipeline
 from edgevid.ring import check_window
+from edgevid.secrets import redact
+from edgevid.service import Monitor
 from edgevid.sinks import STDOUT, Sink, open_predictions, open_video, open_window
 from edgevid.sinks.background import BackgroundSink
-from edgevid.smoothing import GAPS
+from edgevid.smoothing import GAPS, Prediction
 from edgevid.sources import Source, SourceOptions, open_camera, open_source
 from edgevid.sources.feed import Feed
 from edgevid.sources.pick import Pick
@@ -60,7 +64,7 @@ Without BUNDLE: $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the s
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=ConfiguredCommand, epilog=EPILOG)
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @source_options
 @click.option("--window", metavar="K", help="Average over the last K predictions; 1 for none.  [default: the bundle's]")
@@ -97,6 +101,7 @@ Without BUNDLE: $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the s
 @click.option("--top-k", type=int, default=0, help="Write the N best labels of each frame too.")
 @click.option("--max-frames", type=int, help="Stop after N frames.")
 @click.option("--force", is_flag=True, help="Replace output files that exist.")
+@service_options
 @common_options
 @click.pass_obj
 def run(terminal: Terminal, /, **options: Any) -> int:
@@ -109,7 +114,7 @@ def run(terminal: Terminal, /, **options: Any) -> int:
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(ServiceOptions):
     """The options above, as given."""
 
     bundle: Path | None
@@ -149,21 +154,30 @@ class RunOptions:
 def _run(options: RunOptions, terminal: Terminal) -> int:
     signals: list[int] = []
     pick = Pick(options.stride, options.max_fps, options.start, math.inf if options.end is None else options.end)
-    journal = Journal()
-    journal.listen(lambda event: terminal.message(event.text))
-    source = _opened(options, journal)  # Ctrl-C ends it at once
     with ExitStack() as stack:
+        monitor = stack.enter_context(Monitor(options.source or f"camera {options.camera}", options.health))
+        journal = Journal()
+        for listener in (terminal.event, monitor.on_event):
+            journal.listen(listener)
+        source = _opened(options, journal)  # until now Ctrl-C ends it at once
         stop = stack.enter_context(stop_on_signals(signals, source.interrupt))
-        feed = stack.enter_context(Feed(source, pick, stop, tell=journal))
+        feed = stack.enter_context(Feed(source, pick, stop, tell=journal, wait=monitor.beat))
+        monitor.dropped = lambda: {"frames": feed.dropped, "broken": source.broken}
         classifier = stack.enter_context(_classifier(options, source.live, terminal))
-        _check_outputs(options.outputs, source)
+        _check_outputs([*options.outputs, *filter(None, [options.health])], source)
         sinks = [stack.enter_context(sink) for sink in _sinks(options, source, stop)]
         for sink in sinks:
             journal.listen(sink.write_event)
         terminal.message(what_runs(classifier))
         progress = stack.enter_context(terminal.progress("frames"))
-        task = progress.add_task(source.name, total=_frames_expected(feed, options.max_frames))
+        task = progress.add_task(redact(source.name), total=_frames_expected(feed, options.max_frames))
         tally = Tally()
+
+        def show(prediction: Prediction) -> None:
+            monitor.on_prediction(prediction)
+            progress.update(task, advance=1, description=prediction.label)
+
+        monitor.begin()
         try:
             run_pipeline(
                 feed,
@@ -171,7 +185,7 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
                 sinks,
                 max_frames=options.max_frames,
                 tally=tally,
-                on_prediction=lambda prediction: progress.update(task, advance=1, description=prediction.label),
+                on_prediction=show,
             )
         except BrokenPipeError:  # the reader of stdout has seen enough, and wants no summary either
             tally.frames = 0
@@ -200,7 +214,7 @@ def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoCla
         raise UsageError(f"--batch {engine.batch}: a camera's frame would wait for others; leave it out")
     if live and options.workers > 1:
         raise UsageError(f"--workers {options.workers}: a camera's frame is classified alone; leave it out")
-    bundle = find_bundle(options.bundle)
+    bundle = find_bundle(options.bundle, options.require_signature)
     choice = choose(bundle, options.backend, options.variant, engine, live)
     if choice.stale:
         terminal.message(f"what bench measured is left aside: {choice.stale}; run 'edgevid bench' again")
@@ -245,7 +259,7 @@ def _opened(options: RunOptions, journal: Journal) -> Source:
 def _check_outputs(outputs: Sequence[Path], source: Source) -> None:
     """Refuse to write over what is read, or one output over the other, whatever --force says."""
     if len(set(outputs)) < len(outputs):
-        raise UsageError(f"{outputs[0]}: --save and --predictions name the same file; name two")
+        raise UsageError(f"{outputs[0]}: two of --save, --predictions and --health name this file; name others")
     for output in outputs:
         if output.exists() and any(output.samefile(file) for file in source.files):
             raise UsageError(f"{output}: it is the source itself, and would be lost; name another file")

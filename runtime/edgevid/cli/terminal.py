@@ -1,9 +1,14 @@
-"""What the commands write on the terminal: messages and progress on stderr, results on stdout."""
+"""What the commands write on the terminal: messages and progress on stderr, results on stdout.
+
+What goes to stderr leaves through one door, where passwords are taken out and lines become JSON where that is wanted.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,11 +28,14 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from edgevid.quiet import show_all
+from edgevid.events import WARNINGS, Event, utc_now
+from edgevid.quiet import pass_on_by, show_all
+from edgevid.secrets import redact, redact_all
 
-__all__ = ["Completer", "Terminal", "common_options", "completing", "completing_paths", "listed"]
+__all__ = ["LOG_FORMATS", "Completer", "Terminal", "common_options", "completing", "completing_paths", "listed"]
 
 FILE_WIDTH = 160  # of tables, where no terminal sets the width
+LOG_FORMATS = ("text", "json")
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -48,6 +56,7 @@ class Terminal:
 
     quiet: bool = False
     debug: bool = False
+    log_format: str = LOG_FORMATS[0]
     console: Console = field(default_factory=_stderr)
     stopped_by: BaseException | None = None  # KeyboardInterrupt or Terminated, once a signal has raised it
 
@@ -56,19 +65,49 @@ class Terminal:
         if self.stopped_by is not None:
             raise self.stopped_by
 
+    def log_as(self, name: str) -> None:
+        """Write messages, errors, and what engines print, in one of the LOG_FORMATS from now on."""
+        self.log_format = name
+        pass_on_by()
+        if name == "json":
+            pass_on_by(lambda descriptor, data: self.message_lines(*data.decode(errors="replace").splitlines()))
+
     def close(self) -> None:
         """Release the terminal."""
+        pass_on_by()
         self.console.file.close()
 
-    def error(self, text: str) -> None:
-        """Write an error as one line."""
+    def error(self, text: str, error: BaseException | None = None) -> None:
+        """Write an error as one line, with --debug after the traceback of ``error``."""
         line = " ".join(text.split())
-        self.console.print(f"edgevid: {line}", style="red" if self.console.is_terminal else None, markup=False)
+        trace = "".join(traceback.format_exception(error)) if error and self.debug else ""
+        if self.log_format == "json":
+            self._log("error", line, {"traceback": trace} if trace else {})
+            return
+        style = "red" if self.console.is_terminal else None
+        self.console.out(redact(trace), end="", highlight=False)
+        self.console.print(f"edgevid: {redact(line)}", style=style, markup=False)
 
     def message(self, text: str) -> None:
         """Write a line of interest, unless --quiet."""
-        if not self.quiet:
-            self.console.print(text, markup=False)
+        self._tell("info", text, {})
+
+    def event(self, event: Event) -> None:
+        """Write what happened to a source or an output, unless --quiet."""
+        about = {"time": event.clock, "event": event.kind, "source_time": round(event.time, 6)}
+        self._tell("warning" if event.kind in WARNINGS else "info", event.text, {**event.data, **about})
+
+    def _tell(self, level: str, text: str, about: dict[str, Any]) -> None:
+        if self.quiet:
+            return
+        if self.log_format == "json":
+            self._log(level, text, about)
+        else:
+            self.console.print(redact(text), markup=False)
+
+    def _log(self, level: str, text: str, about: dict[str, Any]) -> None:
+        line = redact_all({"time": utc_now(), "level": level, "message": text, **about})
+        self.console.out(json.dumps(line, ensure_ascii=False, default=str), highlight=False)
 
     def message_lines(self, *lines: str) -> None:
         """Write lines of interest, unless --quiet."""
@@ -80,7 +119,7 @@ class Terminal:
         width = None if sys.stdout.isatty() else FILE_WIDTH
         console = Console(file=sys.stdout, highlight=False, soft_wrap=True, width=width, emoji=False)
         for line in lines:
-            console.print(line, markup=False)
+            console.print(redact(line) if isinstance(line, str) else line, markup=False)
 
     @contextmanager
     def progress(self, unit: str = "") -> Iterator[Progress]:
@@ -94,7 +133,7 @@ class Terminal:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        hidden = self.quiet or not self.console.is_terminal
+        hidden = self.quiet or self.log_format == "json" or not self.console.is_terminal
         with Progress(
             *columns,
             console=self.console,
