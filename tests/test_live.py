@@ -212,6 +212,7 @@ def test_a_password_lets_in_and_is_shown_nowhere(bundle_path: Path, cli: Cli, tm
         ("rtsp://127.0.0.1:1/live", "rtsp://127.0.0.1:1/live: it cannot be opened (Connection refused)"),
         ("http://u:secret@127.0.0.1:1/x", "http://***@127.0.0.1:1/x: it cannot be opened (Connection refused)"),
         ("gopher://u:secret@host/x", "source 'gopher://***@host/x': expected one of http, https, rtsp"),
+        ("http://no-such-host.invalid/x", "(no such host, or the connection broke off)"),
         ("clips/*.mp4", "clips/*.mp4: no file has such a name"),
         ("gst:videotestsrc ! appsink", "a GStreamer pipeline needs"),
     ],

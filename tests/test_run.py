@@ -127,7 +127,7 @@ def test_broken_frames_are_counted(cli: Cli, bundle_path: Path, tmp_path: Path) 
         (["--camera", "-1"], 2, "camera '-1': expected a number"),
         (["--camera", "99999999999999"], 2, "camera '99999999999999': expected a number"),
         (["--source", ""], 2, "source '': expected a video file"),
-        (["--source", "http://host/clip.mp4"], 2, "source 'http://host/clip.mp4': expected a video file"),
+        (["--source", "gopher://host/clip.mp4"], 2, "source 'gopher://host/clip.mp4': expected one of http, https"),
         (["--source", "CLIP", "--camera", "0"], 2, "--source and --camera: give one of them"),
         (["--source", "CLIP", "--window", "0"], 2, "window '0': expected a whole number of frames"),
         (["--source", "CLIP", "--window", "-3"], 2, "window '-3': expected a whole number of frames"),

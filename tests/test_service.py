@@ -101,7 +101,7 @@ def test_a_silent_camera_is_no_hang(bundle_path: Path, start: Callable[..., Serv
     Camera.flow.set()
     with http_server(Camera) as url:
         service = start(bundle_path, "--source", f"{url}/video", "--stall-after", "1s")
-        service.heard_until("WATCHDOG=1")
+        service.heard_until("READY=1")
         Camera.flow.clear()
         service.heard_until("no answer for 1 s; trying again")
         assert [service.hear() for _ in range(4)] == ["WATCHDOG=1"] * 4

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from edgevid import SourceOptions, VideoClassifier
+from edgevid.heap import keep_small
 from edgevid.secrets import redact
 from edgevid.sources.network import NetworkSource
 from edgevid.sources.reconnect import Patience, ReconnectingSource
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000)
     arguments = parser.parse_args()
     process, port, began = psutil.Process(), free_port(), time.monotonic()
+    keep_small()  # as ``edgevid run`` does
     with rtsp_server(port), VideoClassifier(arguments.bundle) as classifier:
         link = Link(port)
         url = f"rtsp://127.0.0.1:{link.port}/live"

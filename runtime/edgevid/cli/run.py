@@ -26,6 +26,7 @@ from edgevid.cli.terminal import Terminal, common_options, completing_paths
 from edgevid.engine import share_cores
 from edgevid.errors import UsageError
 from edgevid.events import Journal
+from edgevid.heap import keep_small
 from edgevid.manifest import VARIANT_IDS
 from edgevid.pipeline import run_pipeline
 from edgevid.ring import check_window
@@ -160,6 +161,8 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
         for listener in (terminal.event, monitor.on_event):
             journal.listen(listener)
         source = _opened(options, journal)  # until now Ctrl-C ends it at once
+        if source.live:
+            keep_small()
         stop = stack.enter_context(stop_on_signals(signals, source.interrupt))
         feed = stack.enter_context(Feed(source, pick, stop, tell=journal, wait=monitor.beat))
         monitor.dropped = lambda: {"frames": feed.dropped, "broken": source.broken}

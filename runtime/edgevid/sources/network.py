@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -116,5 +117,11 @@ class NetworkSource(VideoSource):
 
     def _failure(self, what: str, error: av.error.FFmpegError) -> SourceError:
         kind = RefusedError if isinstance(error, REFUSALS) else SourceError
-        why = f"no answer for {TIMEOUT_S:g} s" if isinstance(error, av.error.ExitError) else error.strerror
-        return kind(f"{self.name}: {what} ({why})")
+        return kind(f"{self.name}: {what} ({_reason(error)})")
+
+
+def _reason(error: av.error.FFmpegError) -> str:
+    """Return why it failed, where FFmpeg's own words say too little in others."""
+    if isinstance(error, av.error.ExitError):
+        return f"no answer for {TIMEOUT_S:g} s"
+    return "no such host, or the connection broke off" if error.errno == errno.EIO else error.strerror
