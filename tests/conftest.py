@@ -230,6 +230,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "needs_camera": lambda: Path("/dev/video0").exists(),
     "needs_chromium": lambda: shutil.which("chromium") is not None,
     "needs_compiler": lambda: shutil.which("cc") is not None,
+    "needs_faketime": lambda: any(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")),
     "needs_plugin_providers": lambda: all(map(find_spec, ("onnxruntime_ep_openvino", "onnxruntime_ep_webgpu"))),
     "needs_rtsp_server": lambda: any(Path("/usr/lib").glob("*/girepository-1.0/GstRtspServer-1.0.typelib")),
     "needs_systemd": lambda: shutil.which("systemd-analyze") is not None,

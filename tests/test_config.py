@@ -175,5 +175,6 @@ def test_the_example_has_every_option_and_no_other(cli: Cli, config: Callable[[s
     assert not missing, f"examples/edgevid.toml lacks {missing}"
     refused = cli("run", bundle_path, "--config", config(everything)).err
     assert not [line for line in refused.splitlines() if line.startswith("edgevid: edgevid.toml")], refused
-    as_shipped = cli("run", bundle_path, "--config", EXAMPLE, "--camera", 63, "--health", "health.json")
+    overruled = ("--camera", 63, "--health", "health.json", "--reconnect-for", "500ms")
+    as_shipped = cli("run", bundle_path, "--config", EXAMPLE, *overruled)
     assert "camera 63: it cannot be opened" in as_shipped.err

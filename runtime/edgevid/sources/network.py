@@ -124,4 +124,4 @@ def _reason(error: av.error.FFmpegError) -> str:
     """Return why it failed, where FFmpeg's own words say too little in others."""
     if isinstance(error, av.error.ExitError):
         return f"no answer for {TIMEOUT_S:g} s"
-    return "no such host, or the connection broke off" if error.errno == errno.EIO else error.strerror
+    return "no such host, or the connection broke off" if error.errno == errno.EIO else str(error.strerror)
