@@ -20,7 +20,7 @@ HOUR_S = 3600
 @pytest.mark.needs_faketime
 @pytest.mark.parametrize("step_s", [HOUR_S, -HOUR_S])
 def test_a_clock_that_jumps_changes_nothing_but_what_is_printed(bundle_path: Path, tmp_path: Path, step_s: int) -> None:
-    """libfaketime sets the clock of a live run, in the middle of it, as a Raspberry Pi's is set once it has a network."""
+    """libfaketime sets the clock in the middle of a live run, as a Raspberry Pi's is set once it has a network."""
     clip = write_clip(tmp_path / "clip.mp4", ["red"] * 40 + ["blue"] * 40)
     offset, video = tmp_path / "offset", tmp_path / "out.mp4"
     offset.write_text("+0")

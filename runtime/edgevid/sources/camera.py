@@ -26,8 +26,7 @@ GSTREAMER_PREFIX = "gst:"
 
 def open_capture(device: int | str, options: SourceOptions, tell: Callable[[Event], None]) -> Source:
     """Open a camera, or ``gst:`` and a GStreamer pipeline; it is opened again whenever it is lost."""
-    name = redact(device) if isinstance(device, str) and device.startswith(GSTREAMER_PREFIX) else f"camera {device}"
-    return ReconnectingSource(name, lambda: CameraSource(device, options), options, tell)
+    return ReconnectingSource(_name(device), lambda: CameraSource(device, options), options, tell)
 
 
 class CameraSource(Source):
@@ -45,7 +44,7 @@ class CameraSource(Source):
     time_base = MICROSECOND
 
     def __init__(self, device: int | str, options: SourceOptions = DEFAULTS) -> None:
-        self.name = f"camera {device}"
+        self.name = _name(device)
         self._capture = _open(device)
         if not self._capture.isOpened():
             raise SourceError(f"{self.name}: it cannot be opened; {_cameras_here()}")
@@ -103,12 +102,20 @@ class CameraSource(Source):
                 )
 
 
+def _is_pipeline(device: int | str) -> bool:
+    return isinstance(device, str) and device.startswith(GSTREAMER_PREFIX)
+
+
+def _name(device: int | str) -> str:
+    return redact(str(device)) if _is_pipeline(device) else f"camera {device}"
+
+
 def _open(device: int | str) -> cv2.VideoCapture:
     """Open without OpenCV's own warnings: what failed is said in the error."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        if isinstance(device, str) and device.startswith(GSTREAMER_PREFIX):
+        if isinstance(device, str) and _is_pipeline(device):
             if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
                 raise MissingExtraError("a GStreamer pipeline", "opencv with GStreamer", None)
             return cv2.VideoCapture(device.removeprefix(GSTREAMER_PREFIX), cv2.CAP_GSTREAMER)
