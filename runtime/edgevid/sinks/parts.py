@@ -131,6 +131,5 @@ class PartsSink(Sink):
             self.missing += part.unsaved
             if part.wrote:
                 self._count, self._last = self._count + 1, part.wrote
-                if self._writing != self._path:
-                    self._parts.add(self._writing)
+                self._parts.add(self._writing)
                 self._whole_first = False

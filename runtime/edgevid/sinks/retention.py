@@ -76,21 +76,22 @@ class Parts:
         self._look_next = -inf
         self._closed: list[Part] = []
         left = {file.resolve() for file in leave}
-        for _, part in sorted(self._found()):
+        for number, part in sorted(self._found()):
+            self._last = number
             if part.resolve() not in left:
-                # How old it is only the wall clock knows, which may have been anywhere when it was written.
-                self.add(part, max(0.0, time.time() - part.stat().st_mtime))
+                self._add(part, max(0.0, time.time() - part.stat().st_mtime))  # only the wall clock knows, if at all
 
     def next_path(self) -> Path:
         """Return the name of a new part: numbers go on after the highest that is there or was."""
-        self._last = max([self._last, *(number for number, _ in self._found())]) + 1
+        number = max([self._last, *(number for number, _ in self._found())]) + 1
         clock = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-        return self._path.with_name(f"{self._path.stem}-{self._last:06d}-{clock}{self._path.suffix}")
+        return self._path.with_name(f"{self._path.stem}-{number:06d}-{clock}{self._path.suffix}")
 
-    def add(self, part: Path, age: float = 0.0) -> None:
-        """Take note of a part that was closed, if there is anything in it."""
-        with suppress(OSError):
-            self._closed.append(Part(part, part.stat().st_size, time.monotonic() - age))
+    def add(self, part: Path) -> None:
+        """Take note of a part that was closed just now."""
+        if match := self._name.fullmatch(part.name):
+            self._last = int(match[1])
+            self._add(part, age=0.0)
 
     def prune(self, writing: Path | None) -> None:
         """Delete the oldest closed parts that are beyond what is kept; looks once a second.
@@ -108,6 +109,9 @@ class Parts:
             total -= oldest.size
             with suppress(OSError):  # whoever took it away, or does not let us, has it
                 oldest.path.unlink()
+
+    def _add(self, part: Path, age: float) -> None:
+        self._closed.append(Part(part, _size(part), time.monotonic() - age))
 
     def _found(self) -> list[tuple[int, Path]]:
         matches = ((self._name.fullmatch(file.name), file) for file in self._path.parent.iterdir())

@@ -32,7 +32,7 @@ PASSING = {
     errno.ETIMEDOUT,
 }
 # A recording that is resumed for the last free megabyte stops again at once.
-ROOM_SHARE, ROOM_BYTES = 0.01, 64e6
+ROOM_SHARE, ROOM_BYTES = 0.05, 64e6
 KEPT_LINES = 100_000
 
 
