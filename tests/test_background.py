@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgevid import Frame, Prediction, SinkError, VideoClassifier, open_source
+from edgevid.cli.run_lines import summary_lines
 from edgevid.events import Event
 from edgevid.pipeline import run_pipeline
 from edgevid.sinks import Sink
@@ -120,3 +121,32 @@ def test_a_sink_that_was_given_up_says_so_once(stuck: Callable[..., Stuck]) -> N
     with pytest.raises(SinkError, match="given up"):
         outer.close()
     outer.close()
+
+
+class Slow(Sink):
+    """Takes a tenth of a second for each frame."""
+
+    name = "slow.mp4"
+
+    def write(self, frame: Frame, prediction: Prediction) -> None:
+        time.sleep(0.1)
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_run_tells_what_was_left_out_of_which_output(bundle_path: Path, clip: Path) -> None:
+    with VideoClassifier(bundle_path) as classifier:
+        feed = Feed(RealtimeSource(open_source(clip)))
+        summary = run_pipeline(feed, classifier, [BackgroundSink(Slow(), depth=1)], max_frames=30)
+    (loss,) = summary.losses
+    assert 10 <= loss.dropped < summary.frames == 30
+    assert f"left out of slow.mp4, which could not keep up: {loss.dropped}" in summary_lines("clip", summary)
+
+
+def test_every_frame_of_a_file_is_written_however_slow_the_output(bundle_path: Path, clip: Path) -> None:
+    slow = Slow()
+    with VideoClassifier(bundle_path) as classifier:
+        summary = run_pipeline(Feed(open_source(clip)), classifier, [slow], max_frames=10)
+    assert summary.elapsed_s > 0.9
+    assert summary.losses[0].dropped == 0

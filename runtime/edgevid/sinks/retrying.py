@@ -31,8 +31,10 @@ PASSING = {
     errno.ESTALE,
     errno.ETIMEDOUT,
 }
-# A recording that is resumed for the last free megabyte stops again at once.
-ROOM_SHARE, ROOM_BYTES = 0.05, 64e6
+# A recording that is resumed for the last free bytes stops again at once: how much must be free, of the disk at most,
+# for video and for predictions.
+ROOM_SHARE = 0.05
+ROOM_FOR_VIDEO, ROOM_FOR_LINES = 64e6, 1e6
 KEPT_LINES = 100_000
 
 
@@ -53,6 +55,7 @@ class RetryingSink(Sink):
         self._path = path
         self._tell = tell
         self._kept = 0 if sink.needs_picture else KEPT_LINES
+        self._room = ROOM_FOR_VIDEO if sink.needs_picture else ROOM_FOR_LINES
         self._waiting: deque[Callable[[], None]] = deque()
         self._lost = 0
         self._written = False  # whether anything ever was
@@ -80,8 +83,7 @@ class RetryingSink(Sink):
             self._take(partial(self._sink.write_event, event), event.time)
 
     def close(self) -> None:
-        """Try once more to write what waits, and close the sink."""
-        self._retry_at = 0.0
+        """Try once more to write what waits, into the last free bytes too, and close the sink."""
         with self._sink:
             if self._waiting:
                 self._write_waiting()
@@ -91,14 +93,13 @@ class RetryingSink(Sink):
     def _take(self, action: Callable[[], None], time_s: float) -> None:
         self._time = time_s
         self._waiting.append(action)
-        self._write_waiting()
+        if self._why is None or (time.monotonic() >= self._retry_at and self._has_room()):
+            self._write_waiting()
         while self._why and len(self._waiting) > self._kept:
             self._waiting.pop()
             self._lost += 1
 
     def _write_waiting(self) -> None:
-        if self._why and (time.monotonic() < self._retry_at or not self._has_room()):
-            return
         unsaved, missing = self._sink.unsaved, self.missing
         try:
             while self._waiting:
@@ -132,11 +133,9 @@ class RetryingSink(Sink):
         self._tell(Event("resumed", self._time, text, {"output": self.name, "missing": missing}))
 
     def _has_room(self) -> bool:
-        """Return whether a resumed recording would last; predictions take what there is."""
-        if not self.needs_picture:
-            return True
+        """Return whether a resumed recording would last."""
         try:
             disk = os.statvfs(self._path.parent)
         except OSError:
             return False
-        return disk.f_bavail * disk.f_frsize > min(ROOM_SHARE * disk.f_blocks * disk.f_frsize, ROOM_BYTES)
+        return disk.f_bavail * disk.f_frsize > min(ROOM_SHARE * disk.f_blocks * disk.f_frsize, self._room)
