@@ -27,37 +27,54 @@ def live_video(path: Path, clip: Path) -> Sink:
         return open_video(path, source)
 
 
-@pytest.fixture
-def slow_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[threading.Thread]]:
-    """A disk that takes as long as the test does; yields on which threads somebody waits for it."""
-    waiting: list[threading.Thread] = []
-    over = threading.Event()
+class SlowDisk:
+    """A disk that takes until it is let go, and who waits for it."""
 
-    def sync(descriptor: int) -> None:
+    def __init__(self) -> None:
+        self.waiting: list[threading.Thread] = []
+        self.let_go = threading.Event()
+
+    def sync(self, descriptor: int) -> None:
         os.fstat(descriptor)  # it is open
-        waiting.append(threading.current_thread())
-        over.wait()
+        self.waiting.append(threading.current_thread())
+        self.let_go.wait()
 
-    monkeypatch.setattr(os, "fdatasync", sync)
-    yield waiting
-    over.set()
+
+@pytest.fixture
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
+    disk = SlowDisk()
+    monkeypatch.setattr(os, "fdatasync", disk.sync)
+    yield disk
+    disk.let_go.set()
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".jsonl", ".csv"])
-def test_only_a_thread_of_its_own_waits_for_a_slow_disk(
-    slow_disk: list[threading.Thread], clip: Path, tmp_path: Path, suffix: str
-) -> None:
+def test_no_frame_waits_for_a_slow_disk(slow_disk: SlowDisk, clip: Path, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"out{suffix}"
     with live_video(path, clip) if suffix == ".mp4" else open_predictions(path, live=True) as sink:
         write(sink, 0, 0.0)
         deadline = time.monotonic() + 10
-        while not slow_disk and time.monotonic() < deadline:
+        while not slow_disk.waiting and time.monotonic() < deadline:
             time.sleep(0.05)
         for index in range(1, 20):
             write(sink, index, index / 25)
-    assert slow_disk
-    assert threading.current_thread() not in slow_disk
-    assert path.stat().st_size
+        assert slow_disk.waiting
+        assert threading.current_thread() not in slow_disk.waiting
+        assert path.stat().st_size
+        slow_disk.let_go.set()
+
+
+def test_an_index_is_on_the_disk_before_the_header_says_that_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.mp4"
+    synced: list[bytes] = []
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: synced.append(path.read_bytes()))
+    with live_video(path, clip) as sink:
+        for index in range(20):
+            write(sink, index, index / 25)
+    complete = path.read_bytes()
+    assert any(len(before) == len(complete) and before != complete for before in synced)
 
 
 def test_a_file_is_synced_twice_a_second_and_at_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -89,8 +89,13 @@ class EncodedFile(WholeFile):
         self._position = self._end = 0
 
     def write(self, data: bytes) -> int:
-        """Write where FFmpeg stands."""
+        """Write where FFmpeg stands.
+
+        What it goes back to and changes in the end relies on what it wrote last, which has to reach the disk before.
+        """
         try:
+            if self._syncer and self._position < self.size and not self.failure:
+                os.fdatasync(self._descriptor)
             rest = memoryview(data)
             while rest and not self.failure:
                 rest = rest[os.pwrite(self._descriptor, rest, self._position + len(data) - len(rest)) :]
