@@ -122,6 +122,38 @@ def test_a_live_video_lacks_a_third_of_a_second_at_any_moment(clip: Path, tmp_pa
                 assert last.time >= index / 25 - 0.34
 
 
+@pytest.mark.parametrize("suffix", VIDEO_SUFFIXES)
+def test_a_kill_in_the_middle_of_writing_leaves_what_can_be_played(
+    monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path, suffix: str
+) -> None:
+    path, write_all = tmp_path / f"out{suffix}", os.write
+    states: list[bytes] = []
+
+    def write_in_steps(descriptor: int, data: bytes) -> int:
+        step = max(1, len(data) // 20)
+        written = write_all(descriptor, data[:step])
+        states.append(path.read_bytes())
+        return written
+
+    monkeypatch.setattr(os, "write", write_in_steps)
+    with live_video(path, clip) as sink:
+        for index in range(30):
+            write(sink, index, index / 25)
+    monkeypatch.undo()
+    counts: list[int] = []
+    for state in states:
+        path.write_bytes(state)
+        try:
+            with av.open(str(path)) as container:
+                counts.append(sum(1 for _ in container.decode(video=0)))
+        except av.error.FFmpegError:
+            assert not any(counts), "it could be played before"
+    playable = [count for count in counts if count]
+    assert playable == sorted(playable)
+    assert len(playable) > 60
+    assert playable[-1] > 20
+
+
 def test_key_frames_go_by_time_however_few_frames_there_are(clip: Path, tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     with live_video(path, clip) as sink:

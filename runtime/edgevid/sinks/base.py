@@ -55,6 +55,9 @@ class Sink(ABC):
             SinkError: the output cannot be written.
         """
 
+    def make_room(self) -> None:  # noqa: B027 - most keep everything
+        """Delete what need not be kept, where there is such a thing; called while nothing can be written."""
+
     def end(self) -> None:  # noqa: B027 - most have nothing under way
         """Take note that nothing more is written, so that what is under way can be completed; close it then."""
 

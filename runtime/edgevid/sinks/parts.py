@@ -81,13 +81,17 @@ class PartsSink(Sink):
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Write to the part that is open, or to a new one."""
-        self._parts.prune(self._writing if self._part else None)
+        self.make_room()
         self._move_on(frame.time)
         self._attempt(lambda part: part.write(frame, prediction))
 
     def write_event(self, event: Event) -> None:
         """Write the event to the part that is open, or to a new one."""
         self._attempt(lambda part: part.write_event(event))
+
+    def make_room(self) -> None:
+        """Delete the parts that are beyond what is kept."""
+        self._parts.prune(self._writing if self._part else None)
 
     def close(self) -> None:
         """Complete the last part."""

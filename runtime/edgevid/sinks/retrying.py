@@ -93,7 +93,7 @@ class RetryingSink(Sink):
     def _take(self, action: Callable[[], None], time_s: float) -> None:
         self._time = time_s
         self._waiting.append(action)
-        if self._why is None or (time.monotonic() >= self._retry_at and self._has_room()):
+        if self._why is None or self._may_try():
             self._write_waiting()
         while self._why and len(self._waiting) > self._kept:
             self._waiting.pop()
@@ -132,8 +132,11 @@ class RetryingSink(Sink):
         text = f"{self.name}: recording resumed, {missing} frames are missing in it"
         self._tell(Event("resumed", self._time, text, {"output": self.name, "missing": missing}))
 
-    def _has_room(self) -> bool:
-        """Return whether a resumed recording would last."""
+    def _may_try(self) -> bool:
+        """Return whether it is time to try again, and a resumed recording would last."""
+        if time.monotonic() < self._retry_at:
+            return False
+        self._sink.make_room()
         try:
             disk = os.statvfs(self._path.parent)
         except OSError:

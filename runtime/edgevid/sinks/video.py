@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 from av.container import OutputContainer
@@ -33,13 +34,32 @@ KEY_EVERY_S = 1.0
 # Written in fragments of a quarter of a second of video as it goes, so that what was written before a kill can be
 # played; an MP4 header waits for the first fragment, to know at what time the video begins.
 MP4_OPTIONS = {"movflags": "hybrid_fragmented+delay_moov", "frag_duration": "250000"}
-# suffix: FFmpeg's name of the container, and its options
+
+
+class Container(NamedTuple):
+    """A kind of file: FFmpeg's name of it, FFmpeg's options, and what hides a piece that is not all there."""
+
+    kind: str
+    options: Mapping[str, str]
+    cover: Callable[[int], bytes]
+
+
+def skip_box(size: int) -> bytes:
+    """Return the header of a box that players pass over: half a fragment without it is an error to them."""
+    return size.to_bytes(4, "big") + b"skip"  # in one of type "free" FFmpeg looks for what a header holds
+
+
+def nothing(size: int) -> bytes:
+    """Return nothing: half a cluster of Matroska is no error."""
+    return b""
+
+
 CONTAINERS = {
-    ".mp4": ("mp4", MP4_OPTIONS),
-    ".mov": ("mov", MP4_OPTIONS),
-    ".mkv": ("matroska", {"cluster_time_limit": "250"}),
+    ".mp4": Container("mp4", MP4_OPTIONS, skip_box),
+    ".mov": Container("mov", MP4_OPTIONS, skip_box),
+    ".mkv": Container("matroska", {"cluster_time_limit": "250"}, nothing),
 }
-BUFFER_BYTES = 1 << 18  # most fragments are one write
+BUFFER_BYTES = 1 << 18  # of FFmpeg's: it hands over most fragments at once
 # Timestamps finer than this overflow some players.
 FINEST_TIME_BASE = Fraction(1, 90_000)
 
@@ -133,8 +153,8 @@ class VideoSink(Sink):
                     self._path.unlink()
 
     def _opened(self, canvas: Canvas) -> Output:
-        kind, options = CONTAINERS[self._path.suffix.lower()]
-        file = EncodedFile(self._path, force=self._force, sync=self._live)
+        kind, options, cover = CONTAINERS[self._path.suffix.lower()]
+        file = EncodedFile(self._path, force=self._force, sync=self._live, cover=cover)
         container = av.open(file, "w", format=kind, options={"flush_packets": "1", **options}, buffer_size=BUFFER_BYTES)
         encoder = {**ENCODER_OPTIONS, "g": str(max(1, round(KEY_EVERY_S * self._rate)))}
         stream = container.add_stream(

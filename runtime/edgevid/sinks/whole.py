@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -77,38 +78,42 @@ class WholeFile:
 class EncodedFile(WholeFile):
     """A file for FFmpeg, which never sees a write fail, since it may crash after that.
 
-    After a failure it is cut to what was whole, and takes what else FFmpeg writes without keeping it.
+    What FFmpeg writes is collected, and written as one piece when it is whole. A kill may cut even that short, so a
+    piece is covered until all of it is there: it begins with what makes players pass over it.
 
-    Attributes:
-        failure: why writing failed.
+    Args:
+        path: the file.
+        force: replace it if it exists.
+        sync: have the disk take what is written twice a second.
+        cover: returns what hides a piece of so many bytes, if the container has such a thing.
+
+    Raises:
+        OSError: it cannot be created.
     """
 
-    def __init__(self, path: Path, *, force: bool = False, sync: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, force: bool = False, sync: bool = False, cover: Callable[[int], bytes] = lambda _: b""
+    ) -> None:
         super().__init__(path, force=force, sync=sync)
-        self.failure: OSError | None = None
-        self._position = self._end = 0
+        self._cover = cover
+        self._failed = False
+        self._position = 0
+        self._piece = bytearray()  # what follows the whole pieces
+        self._changes: list[tuple[int, bytes]] = []  # what is changed in them
 
     def write(self, data: bytes) -> int:
-        """Write where FFmpeg stands.
-
-        What it goes back to and changes in the end relies on what it wrote last, which has to reach the disk before.
-        """
-        try:
-            if self._syncer and self._position < self.size and not self.failure:
-                os.fdatasync(self._descriptor)
-            rest = memoryview(data)
-            while rest and not self.failure:
-                rest = rest[os.pwrite(self._descriptor, rest, self._position + len(data) - len(rest)) :]
-        except OSError as error:
-            self.failure = error
-            self.take_back()
+        """Collect what FFmpeg writes where it stands."""
+        ahead = self._position - self.size
+        if ahead < 0:
+            self._changes.append((self._position, bytes(data)))
+        else:
+            self._piece[ahead : ahead + len(data)] = data
         self._position += len(data)
-        self._end = max(self._end, self._position)
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to another place."""
-        self._position = offset + (0, self._position, self._end)[whence]
+        self._position = offset + (0, self._position, self.size + len(self._piece))[whence]
         return self._position
 
     def tell(self) -> int:
@@ -116,17 +121,23 @@ class EncodedFile(WholeFile):
         return self._position
 
     def keep(self) -> bool:
-        """Count what is written so far as whole; return whether that is more than before.
+        """Write what was collected, as one piece; return whether there was any. After a failure nothing is kept.
 
         Raises:
-            OSError: it could not be written.
+            OSError: it cannot be written.
         """
-        if self.failure is None:
-            try:
-                self.check_disk()
-            except OSError as error:
-                self.failure = error
-        if self.failure:
-            raise self.failure
-        grown, self.size = self._end > self.size, self._end
-        return grown
+        at, piece, changes = self.size, bytes(self._piece), self._changes
+        self._piece, self._changes = bytearray(), []
+        if self._failed:
+            return False
+        self._failed = True
+        if piece:
+            cover = self._cover(len(piece))
+            self.append(cover + piece[len(cover) :])
+            os.pwrite(self._descriptor, piece[: len(cover)], at)
+        if changes and self._syncer:  # they speak of what was written last, which has to be on the disk before them
+            os.fdatasync(self._descriptor)
+        for position, data in changes:
+            os.pwrite(self._descriptor, data, position)
+        self._failed = False
+        return bool(piece)
