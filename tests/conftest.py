@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -111,6 +115,14 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     colors = ["red"] * 20 + ["green"] * 20 + ["blue"] * 20
     colors[8] = "blue"
     return write_clip(tmp_path_factory.mktemp("clips") / "colors.mp4", colors, Fraction(30000, 1001))
+
+
+@pytest.fixture(scope="session")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of 20 seconds, to be played as a camera would: noise, of which annotated video takes 300 kB a second."""
+    colors = ["red", "green", "blue", "grey"] * 5
+    frames = [color for color in colors for _ in range(25)]
+    return write_clip(tmp_path_factory.mktemp("clips") / "long.mp4", frames, height=240, width=320, preset="ultrafast")
 
 
 @pytest.fixture(scope="session")
@@ -224,6 +236,18 @@ def _own_cache(
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
+@lru_cache
+def _mounts_tmpfs() -> bool:
+    """Whether a small disk can be made here: root can, but not in every container."""
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True).returncode:
+            return False
+        subprocess.run(["umount", folder], check=True)
+    return True
+
+
 # What a test may need, and whether it is here; without it the test is skipped by this name.
 NEEDS: dict[str, Callable[[], bool]] = {
     "needs_bf16": lambda: bool(cpu_features() & {"avx512_bf16", "amx_bf16"}),
@@ -235,6 +259,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "needs_rtsp_server": lambda: any(Path("/usr/lib").glob("*/girepository-1.0/GstRtspServer-1.0.typelib")),
     "needs_systemd": lambda: shutil.which("systemd-analyze") is not None,
     "needs_software_gpu": lambda: Path("/usr/lib/chromium/vk_swiftshader_icd.json").exists(),
+    "needs_tmpfs": _mounts_tmpfs,
     "needs_tflite_runtime": lambda: sys.version_info < (3, 12),
 }
 LONG_FILES = ("test_demo.py", "test_collapse.py", "test_gate.py", "test_convert_stopped.py", "test_convert.py")

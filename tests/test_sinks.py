@@ -63,7 +63,7 @@ def written(path: Path) -> int:
 def test_every_frame_arrives(tmp_path: Path, source: Source, suffix: str, background: bool) -> None:
     path = tmp_path / f"out{suffix}"
     sink = opened(path, source)
-    with BackgroundSink(sink) if background else sink as outer:
+    with BackgroundSink(sink, depth=25) if background else sink as outer:
         for index in range(25):
             outer.write(frame(index), prediction(index))
     assert written(path) == 25
@@ -140,10 +140,10 @@ def test_csv_has_the_same_columns(tmp_path: Path) -> None:
     assert json.loads(row["top"])[0] == ['a, "quoted" label', 0.61]
 
 
-def test_json_lines_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_lines_on_stdout(capfd: pytest.CaptureFixture[str]) -> None:
     with open_predictions("-") as sink:
         sink.write(frame(0), prediction(0))
-    assert json.loads(capsys.readouterr().out)["frame"] == 0
+    assert json.loads(capfd.readouterr().out)["frame"] == 0
 
 
 def test_video_is_h264_with_the_sources_rate_and_timestamps(tmp_path: Path, source: Source) -> None:

@@ -15,9 +15,9 @@ from edgevid.sinks import Sink
 from edgevid.smoothing import Prediction
 from edgevid.sources import Frame
 from edgevid.sources.feed import Feed
-from edgevid.summary import Summary, Tally
+from edgevid.summary import Loss, Summary, Tally
 
-__all__ = ["run_pipeline"]
+__all__ = ["losses", "run_pipeline"]
 
 
 def run_pipeline(
@@ -37,7 +37,7 @@ def run_pipeline(
     Args:
         feed: where frames come from.
         classifier: the model, loaded.
-        sinks: where predictions go; wrap slow ones in a BackgroundSink if the source is live.
+        sinks: where predictions go; of a live source, those that may be slow in a BackgroundSink.
         max_frames: stop after this many frames.
         tally: counts the predictions; give one to know them when the run fails.
         on_prediction: called with each prediction, to show progress; of a file, on any thread.
@@ -53,6 +53,7 @@ def run_pipeline(
         stack.enter_context(feed)
         for sink in sinks:
             stack.enter_context(sink)
+        stack.callback(_end, sinks)  # all at once, before each is closed: together they have two seconds
         if max_frames is not None and max_frames < 1:
             raise UsageError(f"max-frames {max_frames}: expected 1 or more")
         classifier.reset()
@@ -70,4 +71,14 @@ def run_pipeline(
                 deliver(frame, prediction)
         else:
             classifier.classify_each(frames, deliver)
-    return tally.summary(feed.source.broken, feed.dropped)
+    return tally.summary(feed.source.broken, feed.dropped, losses(sinks))
+
+
+def losses(sinks: Sequence[Sink]) -> list[Loss]:
+    """Return what each of the outputs lacks."""
+    return [Loss(sink.name, sink.dropped, sink.missing) for sink in sinks]
+
+
+def _end(sinks: Sequence[Sink]) -> None:
+    for sink in sinks:
+        sink.end()

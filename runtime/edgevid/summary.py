@@ -12,7 +12,7 @@ import numpy as np
 
 from edgevid.smoothing import Prediction
 
-__all__ = ["Span", "Summary", "Tally"]
+__all__ = ["Loss", "Span", "Summary", "Tally"]
 
 MOST_AGES = 10_000
 
@@ -24,6 +24,21 @@ class Span:
     label: str
     start: float
     end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """The frames that one output lacks.
+
+    Attributes:
+        name: the output's.
+        dropped: how many were left out because it could not keep up.
+        missing: how many could not be written.
+    """
+
+    name: str
+    dropped: int
+    missing: int
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,7 @@ class Summary:
         timeline: the smoothed labels in order.
         age_ms: how old frames of a live source were when their label came out, in milliseconds: the median and the
             99th percentile of the last 10,000; None for a file.
+        losses: what outputs lack, one an output.
     """
 
     frames: int
@@ -50,6 +66,7 @@ class Summary:
     smoothed_flips: int
     timeline: tuple[Span, ...]
     age_ms: tuple[float, float] | None = None
+    losses: tuple[Loss, ...] = ()
 
     @property
     def fps(self) -> float:
@@ -95,7 +112,7 @@ class Tally:
             self.starts.append((prediction.label, prediction.time))
         self._previous = prediction
 
-    def summary(self, broken: int, dropped: int) -> Summary:
+    def summary(self, broken: int, dropped: int, losses: Iterable[Loss] = ()) -> Summary:
         """Close the last span, one frame after the last prediction, and sum up until now."""
         end = self._previous.time + self._step if self._previous else 0.0
         bounds = [*self.starts, ("", end)]
@@ -109,6 +126,7 @@ class Tally:
             smoothed_flips=max(0, len(self.starts) - 1),
             timeline=timeline,
             age_ms=_percentiles_ms(self._ages) if self._ages else None,
+            losses=tuple(losses),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,21 +25,24 @@ from edgevid.cli.source_options import source_options, take_wishes
 from edgevid.cli.terminal import Terminal, common_options, completing_paths
 from edgevid.engine import share_cores
 from edgevid.errors import UsageError
-from edgevid.events import Journal
+from edgevid.events import Event, Journal
 from edgevid.heap import keep_small
 from edgevid.manifest import VARIANT_IDS
-from edgevid.pipeline import run_pipeline
+from edgevid.pipeline import losses, run_pipeline
 from edgevid.ring import check_window
 from edgevid.secrets import redact
 from edgevid.service import Monitor
-from edgevid.sinks import STDOUT, Sink, open_predictions, open_video, open_window
+from edgevid.sinks import STDOUT, Sink, open_output, open_predictions, open_video, open_window
 from edgevid.sinks.background import BackgroundSink
+from edgevid.sinks.parts import UNSPLIT, Split
+from edgevid.sinks.retention import parse_keep
 from edgevid.smoothing import GAPS, Prediction
 from edgevid.sources import Source, SourceOptions, open_camera, open_source
 from edgevid.sources.feed import Feed
 from edgevid.sources.pick import Pick
 from edgevid.sources.realtime import RealtimeSource
 from edgevid.summary import Tally
+from edgevid.units import time_seconds
 
 EPILOG = """
 \b
@@ -91,6 +94,17 @@ Without BUNDLE: $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the s
     show_default=True,
     help="What an interruption does to the window: empty it, or let as much of it go as the interruption is long.",
 )
+@click.option(
+    "--segment",
+    metavar="TIME",
+    help="Write --save and --predictions in parts of this length, 10m say: out.mp4 as out-000001-20261126T054012Z.mp4.",
+)
+@click.option(
+    "--keep",
+    metavar="TIME|SIZE",
+    multiple=True,
+    help="Delete parts closed longer ago than 24h, say, or an output's oldest beyond 10GB; give it twice for both.",
+)
 @click.option("--show", is_flag=True, help="Show annotated frames in a window; q ends.")
 @click.option("--stride", type=int, default=1, help="Classify every Nth frame only.", show_default=True)
 @click.option("--max-fps", type=float, default=0.0, help="Classify at most N frames a second of the source's time.")
@@ -134,6 +148,8 @@ class RunOptions(ServiceOptions):
     batch: int
     save: str | None
     predictions: str | None
+    segment: str | None
+    keep: Sequence[str]
     show: bool
     stride: int
     max_fps: float
@@ -145,6 +161,25 @@ class RunOptions(ServiceOptions):
     force: bool
     gap: str
     wishes: SourceOptions
+
+    def split(self, source: Source) -> Split:
+        """In which parts outputs are written.
+
+        Raises:
+            UsageError: it cannot be meant.
+        """
+        if self.segment is None:
+            if self.keep:
+                raise UsageError(
+                    f"--keep {self.keep[0]}: it deletes parts of outputs; give --segment 10m, say, as well"
+                )
+            return UNSPLIT
+        seconds = time_seconds(self.segment)
+        if seconds is None:
+            raise UsageError(f"--segment {self.segment}: expected a time such as 10m or 90s")
+        if not self.outputs or self.predictions == STDOUT:
+            raise UsageError(f"--segment {self.segment}: it is for files; name some with --save or --predictions")
+        return Split(seconds, parse_keep(self.keep), source.files)
 
     @property
     def outputs(self) -> list[Path]:
@@ -168,7 +203,7 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
         monitor.dropped = lambda: {"frames": feed.dropped, "broken": source.broken}
         classifier = stack.enter_context(_classifier(options, source.live, terminal))
         _check_outputs([*options.outputs, *filter(None, [options.health])], source)
-        sinks = [stack.enter_context(sink) for sink in _sinks(options, source, stop)]
+        sinks = [stack.enter_context(sink) for sink in _sinks(options, source, stop, journal)]
         for sink in sinks:
             journal.listen(sink.write_event)
         terminal.message(what_runs(classifier))
@@ -194,12 +229,12 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
             tally.frames = 0
             raise
         finally:
-            summary = tally.summary(source.broken, feed.dropped)
+            summary = tally.summary(source.broken, feed.dropped, losses(sinks))
             progress.stop()
             if summary.frames:  # also of a run that failed: what was done is done
                 tell = terminal.message_lines if options.predictions == STDOUT else terminal.result
                 tell(*summary_lines(source.name, summary), ran_where(classifier))
-                tell(*(f"wrote {path}" for path in options.outputs))
+                tell(*(f"wrote {sink.wrote}" for sink in sinks if sink.wrote))
     return 128 + signals[0] if signals else 0
 
 
@@ -268,12 +303,28 @@ def _check_outputs(outputs: Sequence[Path], source: Source) -> None:
             raise UsageError(f"{output}: it is the source itself, and would be lost; name another file")
 
 
-def _sinks(options: RunOptions, source: Source, stop: threading.Event) -> Iterator[Sink]:
+def _sinks(options: RunOptions, source: Source, stop: threading.Event, tell: Callable[[Event], None]) -> Iterator[Sink]:
+    live, split, force = source.live, options.split(source), options.force
     if options.save:
-        video = open_video(options.save, source, force=options.force)
-        yield BackgroundSink(video) if source.live else video
-    if options.predictions:
-        yield open_predictions(options.predictions, force=options.force)
+        yield open_output(
+            options.save,
+            lambda path, replace: open_video(path, source, force=replace),
+            tell,
+            live=live,
+            split=split,
+            force=force,
+        )
+    if options.predictions == STDOUT:
+        yield BackgroundSink(open_predictions(STDOUT)) if live else open_predictions(STDOUT)
+    elif options.predictions:
+        yield open_output(
+            options.predictions,
+            lambda path, replace: open_predictions(path, force=replace, live=live),
+            tell,
+            live=live,
+            split=split,
+            force=force,
+        )
     if options.show:
         yield open_window(f"edgevid: {source.name}", stop)
 

@@ -33,6 +33,11 @@ def summary_lines(name: str, summary: Summary) -> list[str]:
         lines.append("age of a frame when its label came out: {:.1f} ms, p99 {:.1f} ms".format(*summary.age_ms))
     if summary.dropped:
         lines.append(f"frames dropped because newer ones had come: {summary.dropped}")
+    for loss in summary.losses:
+        if loss.dropped:
+            lines.append(f"left out of {loss.name}, which could not keep up: {loss.dropped}")
+        if loss.missing:
+            lines.append(f"missing in {loss.name}, which could not be written: {loss.missing}")
     return lines
 
 

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
 from edgevid.errors import UsageError
+from edgevid.events import Event
+from edgevid.sinks.background import BackgroundSink
 from edgevid.sinks.base import Sink
+from edgevid.sinks.parts import UNSPLIT, PartsSink, Split
+from edgevid.sinks.retrying import RetryingSink
 from edgevid.sources.base import Source
 
-__all__ = ["PREDICTION_SUFFIXES", "VIDEO_SUFFIXES", "Sink", "open_predictions", "open_video", "open_window"]
+__all__ = [
+    "PREDICTION_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "Sink",
+    "open_output",
+    "open_predictions",
+    "open_video",
+    "open_window",
+]
 
 STDOUT = "-"
 # suffix: class in edgevid.sinks.predictions
@@ -18,18 +32,21 @@ PREDICTION_SUFFIXES = {".jsonl": "JsonLinesSink", ".csv": "CsvSink"}
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov")
 
 
-def open_predictions(name: str, *, force: bool = False) -> Sink:
+def open_predictions(name: str | Path, *, force: bool = False, live: bool = False) -> Sink:
     """Open a file for predictions, ``.jsonl`` or ``.csv``; ``-`` writes JSON lines to stdout.
 
     Raises:
         UsageError: the suffix is another one.
         SinkError: the file exists and ``force`` is false, or it cannot be created.
     """
-    suffix = ".jsonl" if name == STDOUT else Path(name).suffix.lower()
+    path = None if name == STDOUT else Path(name)
+    suffix = path.suffix.lower() if path else ".jsonl"
     if suffix not in PREDICTION_SUFFIXES:
-        raise UsageError(f"predictions file {name!r}: expected a name ending in {' or '.join(PREDICTION_SUFFIXES)}")
+        raise UsageError(
+            f"predictions file {str(name)!r}: expected a name ending in {' or '.join(PREDICTION_SUFFIXES)}"
+        )
     module = import_module("edgevid.sinks.predictions")
-    sink: Sink = getattr(module, PREDICTION_SUFFIXES[suffix])(None if name == STDOUT else Path(name), force)
+    sink: Sink = getattr(module, PREDICTION_SUFFIXES[suffix])(path, force, live)
     return sink
 
 
@@ -44,8 +61,38 @@ def open_video(name: str | Path, source: Source, *, force: bool = False) -> Sink
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         raise UsageError(f"video file {str(name)!r}: expected a name ending in {', '.join(VIDEO_SUFFIXES)}")
     module = import_module("edgevid.sinks.video")
-    sink: Sink = module.VideoSink(path, source.rate, source.time_base, force)
+    sink: Sink = module.VideoSink(path, source.rate, source.time_base, force, source.live)
     return sink
+
+
+def open_output(
+    name: str,
+    open_part: Callable[[Path, bool], Sink],
+    tell: Callable[[Event], None],
+    *,
+    live: bool,
+    split: Split = UNSPLIT,
+    force: bool = False,
+) -> Sink:
+    """Open a file as a run needs it. Of a live source, neither a slow output nor a full disk stops the run.
+
+    Args:
+        name: the file.
+        open_part: opens the sink of one file; the second argument is whether to replace it.
+        tell: told what happens to the output of a live source.
+        live: whether the source is live; of a file, a slow output makes the run wait, and a failure ends it.
+        split: in which parts it is written, and which are kept.
+        force: replace the file if it exists.
+
+    Raises:
+        UsageError: the suffix is unknown.
+        SinkError: the file exists and ``force`` is false, or its folder is absent.
+    """
+    path = Path(name)
+    if not live and math.isinf(split.segment_s):
+        return open_part(path, force)
+    parts = PartsSink(path, open_part, split, force)
+    return BackgroundSink(RetryingSink(parts, path, tell)) if live else parts
 
 
 def open_window(title: str, stop: threading.Event) -> Sink:

@@ -21,12 +21,24 @@ class Sink(ABC):
     """Where predictions go.
 
     Attributes:
+        name: what a user knows it by.
         main_thread: whether it must be written to on the main thread, as windows must.
+        needs_picture: whether it looks at pictures, not at predictions alone.
+        goes_on: whether it can be written to again after a write has failed.
         dropped: how many frames it left out because it could not keep up with a live source.
+        missing: how many it left out because they could not be written, on a full disk say.
+        unsaved: how many of the last it has taken, but not written yet.
+        wrote: what files it left so far, for reading; empty if none.
     """
 
+    name: str = "output"
     main_thread: bool = False
+    needs_picture: bool = True
+    goes_on: bool = False
     dropped: int = 0
+    missing: int = 0
+    unsaved: int = 0
+    wrote: str = ""
 
     @abstractmethod
     def write(self, frame: Frame, prediction: Prediction) -> None:
@@ -42,6 +54,12 @@ class Sink(ABC):
         Raises:
             SinkError: the output cannot be written.
         """
+
+    def make_room(self) -> None:  # noqa: B027 - most keep everything
+        """Delete what need not be kept, where there is such a thing; called while nothing can be written."""
+
+    def end(self) -> None:  # noqa: B027 - most have nothing under way
+        """Take note that nothing more is written, so that what is under way can be completed; close it then."""
 
     @abstractmethod
     def close(self) -> None:

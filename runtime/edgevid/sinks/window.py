@@ -26,6 +26,7 @@ class WindowSink(Sink):
         SinkError: the installed OpenCV has no windows, or there is no desktop to open one on.
     """
 
+    name = "the window"
     main_thread = True
 
     def __init__(self, title: str, stop: threading.Event) -> None:
