@@ -76,6 +76,20 @@ def test_summary_counts_flips_and_time_per_label() -> None:
     assert summary.seconds_by_label == {"cat": 1.5, "dog": 1.5}
 
 
+def test_what_is_missing_is_no_time_of_a_label() -> None:
+    smoother, tally = Smoother(LABELS, window=1), Tally()
+    for i, (index, time, gap_s) in enumerate([(0, 0.0, 0.0), (0, 0.5, 0.0), (0, 60.0, 59.5), (1, 60.5, 0.0)]):
+        tally.add(smoother.update(one(index), i, time), gap_s=gap_s)
+    summary = tally.summary(broken=0, dropped=0)
+    assert [(span.label, span.start, span.end) for span in summary.timeline] == [
+        ("cat", 0.0, 1.0),
+        ("cat", 60.0, 60.5),
+        ("dog", 60.5, 61.0),
+    ]
+    assert summary.seconds_by_label == {"cat": 1.5, "dog": 0.5}
+    assert (summary.gaps, summary.away_s, summary.video_s, summary.smoothed_flips) == (1, 59.5, 2.0, 1)
+
+
 def test_logits_get_a_softmax_and_a_softmax_does_not() -> None:
     raw = np.array([[1.0, 3.0, 2.0]], np.float32)
     float_tensor = Tensor(shape=(1, 3), dtype="float32")

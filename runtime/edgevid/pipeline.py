@@ -60,7 +60,7 @@ def run_pipeline(
         frames, live = islice(feed, max_frames), feed.source.live
 
         def deliver(frame: Frame, prediction: Prediction) -> None:
-            tally.add(prediction, time.monotonic() - frame.arrived if live else None)
+            tally.add(prediction, time.monotonic() - frame.arrived if live else None, frame.gap_s)
             for sink in sinks:
                 sink.write(frame, prediction)
             if on_prediction:

@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from edgevid.smoothing import Prediction
 __all__ = ["Loss", "Span", "Summary", "Tally"]
 
 MOST_AGES = 10_000
+MOST_SPANS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,10 @@ class Summary:
         dropped: how many frames of a live source came too fast.
         raw_flips: changes of the raw label from one frame to the next.
         smoothed_flips: the same of the smoothed label.
-        timeline: the smoothed labels in order.
+        seconds_by_label: seconds of video under each smoothed label, longest first.
+        timeline: the smoothed labels in order, the last 10,000 of them.
+        gaps: how often a live source was lost and came back.
+        away_s: for how many seconds, in all.
         age_ms: how old frames of a live source were when their label came out, in milliseconds: the median and the
             99th percentile of the last 10,000; None for a file.
         losses: what outputs lack, one an output.
@@ -64,7 +67,10 @@ class Summary:
     dropped: int
     raw_flips: int
     smoothed_flips: int
+    seconds_by_label: dict[str, float]
     timeline: tuple[Span, ...]
+    gaps: int = 0
+    away_s: float = 0.0
     age_ms: tuple[float, float] | None = None
     losses: tuple[Loss, ...] = ()
 
@@ -76,58 +82,77 @@ class Summary:
     @property
     def video_s(self) -> float:
         """Seconds of video that were classified."""
-        return self.timeline[-1].end - self.timeline[0].start if self.timeline else 0.0
-
-    @property
-    def seconds_by_label(self) -> dict[str, float]:
-        """Seconds of video under each smoothed label, longest first."""
-        seconds: dict[str, float] = {}
-        for span in self.timeline:
-            seconds[span.label] = seconds.get(span.label, 0.0) + span.end - span.start
-        return dict(sorted(seconds.items(), key=lambda item: -item[1]))
+        return sum(self.seconds_by_label.values())
 
 
 @dataclass
 class Tally:
-    """Counts predictions from when it is made, in memory that grows with label changes only."""
+    """Counts predictions from when it is made, in memory that does not grow with them."""
 
     started: float = field(default_factory=time.perf_counter)
     frames: int = 0
     raw_flips: int = 0
-    starts: list[tuple[str, float]] = field(default_factory=list)
+    smoothed_flips: int = 0
+    gaps: int = 0
+    away_s: float = 0.0
+    _seconds: dict[str, float] = field(default_factory=dict)
+    _spans: deque[Span] = field(default_factory=lambda: deque(maxlen=MOST_SPANS))
     _previous: Prediction | None = None
+    _span_start: float = 0.0
     _step: float = 0.0
     _ages: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_AGES))
 
-    def add(self, prediction: Prediction, age_s: float | None = None) -> None:
-        """Count one prediction; ``age_s`` is how old its frame is, of a live source."""
+    def add(self, prediction: Prediction, age_s: float | None = None, gap_s: float = 0.0) -> None:
+        """Count one prediction.
+
+        Args:
+            prediction: the next.
+            age_s: how old its frame is, of a live source.
+            gap_s: how many seconds of the stream are missing before it; infinity where another begins.
+        """
         if age_s is not None:
             self._ages.append(age_s)
-        previous = self._previous
         self.frames += 1
-        if previous is not None:
-            self.raw_flips += prediction.raw_label != previous.raw_label
-            self._step = prediction.time - previous.time
-        if previous is None or prediction.label != previous.label:
-            self.starts.append((prediction.label, prediction.time))
-        self._previous = prediction
+        previous, self._previous = self._previous, prediction
+        if previous is None:
+            self._span_start = prediction.time
+            return
+        self.raw_flips += prediction.raw_label != previous.raw_label
+        self.smoothed_flips += prediction.label != previous.label
+        if gap_s:
+            self.gaps += 1
+            self.away_s += gap_s
+            self._end_span(previous.label, previous.time + self._step, prediction.time)
+            return
+        self._step = prediction.time - previous.time
+        if prediction.label != previous.label:
+            self._end_span(previous.label, prediction.time, prediction.time)
 
     def summary(self, broken: int, dropped: int, losses: Iterable[Loss] = ()) -> Summary:
         """Close the last span, one frame after the last prediction, and sum up until now."""
-        end = self._previous.time + self._step if self._previous else 0.0
-        bounds = [*self.starts, ("", end)]
-        timeline = tuple(Span(label, start, stop) for (label, start), (_, stop) in pairwise(bounds))
+        if self._previous:
+            end = self._previous.time + self._step
+            self._end_span(self._previous.label, end, end)
+            self._previous = None
         return Summary(
             frames=self.frames,
             elapsed_s=time.perf_counter() - self.started,
             broken=broken,
             dropped=dropped,
             raw_flips=self.raw_flips,
-            smoothed_flips=max(0, len(self.starts) - 1),
-            timeline=timeline,
+            smoothed_flips=self.smoothed_flips,
+            seconds_by_label=dict(sorted(self._seconds.items(), key=lambda item: -item[1])),
+            timeline=tuple(self._spans),
+            gaps=self.gaps,
+            away_s=self.away_s,
             age_ms=_percentiles_ms(self._ages) if self._ages else None,
             losses=tuple(losses),
         )
+
+    def _end_span(self, label: str, end: float, next_start: float) -> None:
+        self._spans.append(Span(label, self._span_start, end))
+        self._seconds[label] = self._seconds.get(label, 0.0) + end - self._span_start
+        self._span_start = next_start
 
 
 def _percentiles_ms(seconds: Iterable[float]) -> tuple[float, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from edgevid.backends import BACKENDS
 from edgevid.classifier import VideoClassifier
 from edgevid.summary import Summary
@@ -33,6 +35,8 @@ def summary_lines(name: str, summary: Summary) -> list[str]:
         lines.append("age of a frame when its label came out: {:.1f} ms, p99 {:.1f} ms".format(*summary.age_ms))
     if summary.dropped:
         lines.append(f"frames dropped because newer ones had come: {summary.dropped}")
+    if summary.gaps and math.isfinite(summary.away_s):
+        lines.append(f"lost and came back: {_counted(summary.gaps, 'time')}, {summary.away_s:.1f} s in all")
     for loss in summary.losses:
         if loss.dropped:
             lines.append(f"left out of {loss.name}, which could not keep up: {loss.dropped}")
