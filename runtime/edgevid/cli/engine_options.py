@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import click
 
 from edgevid.backends import BACKENDS, DEVICES
 from edgevid.backends.providers import PROVIDERS
-from edgevid.cli.terminal import completing
+from edgevid.cli.terminal import adding, completing
 from edgevid.errors import UsageError
 
 __all__ = ["engine_options", "key_values"]
 
 
-def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options to a command."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command
-
-
-OPTIONS = (
+engine_options = adding(
     click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True),
     click.option(
         "--device",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,31 +17,28 @@ from edgevid.choice import choose
 from edgevid.classifier import VideoClassifier
 from edgevid.cli.config import ConfiguredCommand
 from edgevid.cli.engine_options import engine_options, key_values
+from edgevid.cli.output_options import OutputOptions, output_options, take_outputs
 from edgevid.cli.run_lines import ran_where, summary_lines, what_runs
 from edgevid.cli.service_options import ServiceOptions, service_options
 from edgevid.cli.signals import stop_on_signals
 from edgevid.cli.source_options import source_options, take_wishes
-from edgevid.cli.terminal import Terminal, common_options, completing_paths
+from edgevid.cli.terminal import Terminal, common_options
 from edgevid.engine import share_cores
 from edgevid.errors import UsageError
-from edgevid.events import Event, Journal
+from edgevid.events import Journal
 from edgevid.heap import keep_small
 from edgevid.manifest import VARIANT_IDS
 from edgevid.pipeline import losses, run_pipeline
 from edgevid.ring import check_window
 from edgevid.secrets import redact
 from edgevid.service import Monitor
-from edgevid.sinks import STDOUT, Sink, open_output, open_predictions, open_video, open_window
-from edgevid.sinks.background import BackgroundSink
-from edgevid.sinks.parts import UNSPLIT, Split
-from edgevid.sinks.retention import parse_keep
+from edgevid.sinks import STDOUT
 from edgevid.smoothing import GAPS, Prediction
 from edgevid.sources import Source, SourceOptions, open_camera, open_source
 from edgevid.sources.feed import Feed
 from edgevid.sources.pick import Pick
 from edgevid.sources.realtime import RealtimeSource
 from edgevid.summary import Tally
-from edgevid.units import time_seconds
 
 EPILOG = """
 \b
@@ -80,13 +76,7 @@ Without BUNDLE: $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the s
 @engine_options
 @click.option("--workers", type=int, default=0, help="Frames of a file classified side by side.")
 @click.option("--batch", type=int, default=1, show_default=True, help="Frames of a file in one inference.")
-@click.option("--save", metavar="OUT.mp4", shell_complete=completing_paths(), help="Write annotated video (H.264).")
-@click.option(
-    "--predictions",
-    metavar="OUT.jsonl|OUT.csv",
-    shell_complete=completing_paths(),
-    help="Write predictions; - for JSON lines on stdout.",
-)
+@output_options
 @click.option(
     "--gap",
     type=click.Choice(GAPS),
@@ -94,18 +84,6 @@ Without BUNDLE: $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the s
     show_default=True,
     help="What an interruption does to the window: empty it, or let as much of it go as the interruption is long.",
 )
-@click.option(
-    "--segment",
-    metavar="TIME",
-    help="Write --save and --predictions in parts of this length, 10m say: out.mp4 as out-000001-20261126T054012Z.mp4.",
-)
-@click.option(
-    "--keep",
-    metavar="TIME|SIZE",
-    multiple=True,
-    help="Delete parts closed longer ago than 24h, say, or an output's oldest beyond 10GB; give it twice for both.",
-)
-@click.option("--show", is_flag=True, help="Show annotated frames in a window; q ends.")
 @click.option("--stride", type=int, default=1, help="Classify every Nth frame only.", show_default=True)
 @click.option("--max-fps", type=float, default=0.0, help="Classify at most N frames a second of the source's time.")
 @click.option("--start", type=float, default=0.0, metavar="S", help="Begin at this second of the file.")
@@ -115,7 +93,6 @@ Without BUNDLE: $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the s
 )
 @click.option("--top-k", type=int, default=0, help="Write the N best labels of each frame too.")
 @click.option("--max-frames", type=int, help="Stop after N frames.")
-@click.option("--force", is_flag=True, help="Replace output files that exist.")
 @service_options
 @common_options
 @click.pass_obj
@@ -125,7 +102,7 @@ def run(terminal: Terminal, /, **options: Any) -> int:
     Files are classified frame by frame, in order. From a camera the newest frame is taken, and those that
     came too fast are counted.
     """
-    return _run(RunOptions(wishes=take_wishes(options), **options), terminal)
+    return _run(RunOptions(wishes=take_wishes(options), outputs=take_outputs(options), **options), terminal)
 
 
 @dataclass(frozen=True)
@@ -146,11 +123,6 @@ class RunOptions(ServiceOptions):
     engine_options: Sequence[str]
     workers: int
     batch: int
-    save: str | None
-    predictions: str | None
-    segment: str | None
-    keep: Sequence[str]
-    show: bool
     stride: int
     max_fps: float
     start: float
@@ -158,33 +130,9 @@ class RunOptions(ServiceOptions):
     realtime: bool
     top_k: int
     max_frames: int | None
-    force: bool
     gap: str
     wishes: SourceOptions
-
-    def split(self, source: Source) -> Split:
-        """In which parts outputs are written.
-
-        Raises:
-            UsageError: it cannot be meant.
-        """
-        if self.segment is None:
-            if self.keep:
-                raise UsageError(
-                    f"--keep {self.keep[0]}: it deletes parts of outputs; give --segment 10m, say, as well"
-                )
-            return UNSPLIT
-        seconds = time_seconds(self.segment)
-        if seconds is None:
-            raise UsageError(f"--segment {self.segment}: expected a time such as 10m or 90s")
-        if not self.outputs or self.predictions == STDOUT:
-            raise UsageError(f"--segment {self.segment}: it is for files; name some with --save or --predictions")
-        return Split(seconds, parse_keep(self.keep), source.files)
-
-    @property
-    def outputs(self) -> list[Path]:
-        """The files to write."""
-        return [Path(name) for name in (self.save, self.predictions) if name and name != STDOUT]
+    outputs: OutputOptions
 
 
 def _run(options: RunOptions, terminal: Terminal) -> int:
@@ -202,8 +150,8 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
         feed = stack.enter_context(Feed(source, pick, stop, tell=journal, wait=monitor.beat))
         monitor.dropped = lambda: {"frames": feed.dropped, "broken": source.broken}
         classifier = stack.enter_context(_classifier(options, source.live, terminal))
-        _check_outputs([*options.outputs, *filter(None, [options.health])], source)
-        sinks = [stack.enter_context(sink) for sink in _sinks(options, source, stop, journal)]
+        options.outputs.check(source, options.health)
+        sinks = [stack.enter_context(sink) for sink in options.outputs.sinks(source, stop, journal)]
         for sink in sinks:
             journal.listen(sink.write_event)
         terminal.message(what_runs(classifier))
@@ -232,7 +180,7 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
             summary = tally.summary(source.broken, feed.dropped, losses(sinks))
             progress.stop()
             if summary.frames:  # also of a run that failed: what was done is done
-                tell = terminal.message_lines if options.predictions == STDOUT else terminal.result
+                tell = terminal.message_lines if options.outputs.predictions == STDOUT else terminal.result
                 tell(*summary_lines(source.name, summary), ran_where(classifier))
                 tell(*(f"wrote {sink.wrote}" for sink in sinks if sink.wrote))
     return 128 + signals[0] if signals else 0
@@ -292,41 +240,6 @@ def _opened(options: RunOptions, journal: Journal) -> Source:
     bundle = options.bundle
     hint = f"; {bundle} was read as BUNDLE" if bundle and bundle.suffix != BUNDLE_SUFFIX else ""
     raise UsageError(f"give one of --source FILE and --camera N{hint}")
-
-
-def _check_outputs(outputs: Sequence[Path], source: Source) -> None:
-    """Refuse to write over what is read, or one output over the other, whatever --force says."""
-    if len(set(outputs)) < len(outputs):
-        raise UsageError(f"{outputs[0]}: two of --save, --predictions and --health name this file; name others")
-    for output in outputs:
-        if output.exists() and any(output.samefile(file) for file in source.files):
-            raise UsageError(f"{output}: it is the source itself, and would be lost; name another file")
-
-
-def _sinks(options: RunOptions, source: Source, stop: threading.Event, tell: Callable[[Event], None]) -> Iterator[Sink]:
-    live, split, force = source.live, options.split(source), options.force
-    if options.save:
-        yield open_output(
-            options.save,
-            lambda path, replace: open_video(path, source, force=replace),
-            tell,
-            live=live,
-            split=split,
-            force=force,
-        )
-    if options.predictions == STDOUT:
-        yield BackgroundSink(open_predictions(STDOUT)) if live else open_predictions(STDOUT)
-    elif options.predictions:
-        yield open_output(
-            options.predictions,
-            lambda path, replace: open_predictions(path, force=replace, live=live),
-            tell,
-            live=live,
-            split=split,
-            force=force,
-        )
-    if options.show:
-        yield open_window(f"edgevid: {source.name}", stop)
 
 
 def _frames_expected(feed: Feed, max_frames: int | None) -> int | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
-from edgevid.cli.terminal import LOG_FORMATS, completing_paths
+from edgevid.cli.terminal import LOG_FORMATS, adding, completing_paths
 
 __all__ = ["ServiceOptions", "service_options"]
 
@@ -22,14 +20,7 @@ class ServiceOptions:
     require_signature: str | None
 
 
-def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options to a command."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command
-
-
-OPTIONS = (
+service_options = adding(
     click.option(
         "--config",
         metavar="FILE.toml",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from typing import Any
 
 import click
 
 from edgevid.cli.engine_options import key_values
-from edgevid.cli.terminal import completing_paths
+from edgevid.cli.terminal import adding, completing_paths
 from edgevid.errors import UsageError
 from edgevid.sources import SAMPLE_NAMES, SourceOptions
 from edgevid.units import time_seconds
@@ -19,7 +18,7 @@ __all__ = ["source_options", "take_wishes"]
 
 NEVER = ("0", "never")
 
-OPTIONS = (
+source_options = adding(
     click.option(
         "--source",
         metavar="FILE|FOLDER|URL",
@@ -66,13 +65,6 @@ OPTIONS = (
         help="Passed to FFmpeg, such as rtsp_transport=udp; may be repeated.",
     ),
 )
-
-
-def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options to a command."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command
 
 
 def take_wishes(options: dict[str, Any]) -> SourceOptions:

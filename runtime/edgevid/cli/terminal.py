@@ -32,7 +32,16 @@ from edgevid.events import WARNINGS, Event, utc_now
 from edgevid.quiet import pass_on_by, show_all
 from edgevid.secrets import redact, redact_all
 
-__all__ = ["LOG_FORMATS", "Completer", "Terminal", "common_options", "completing", "completing_paths", "listed"]
+__all__ = [
+    "LOG_FORMATS",
+    "Completer",
+    "Terminal",
+    "adding",
+    "common_options",
+    "completing",
+    "completing_paths",
+    "listed",
+]
 
 FILE_WIDTH = 160  # of tables, where no terminal sets the width
 LOG_FORMATS = ("text", "json")
@@ -162,6 +171,17 @@ def common_options(command: Command) -> Command:
             command
         )
     return command
+
+
+def adding(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return what adds several options to a command, in this order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 def listed(text: str | None) -> tuple[str, ...]:

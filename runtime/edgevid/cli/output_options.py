@@ -1,0 +1,122 @@
+"""The options of ``run`` that say where predictions and frames go, and the sinks that they ask for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgevid.cli.terminal import adding, completing_paths
+from edgevid.errors import UsageError
+from edgevid.events import Event
+from edgevid.sinks import STDOUT, Sink, open_output, open_predictions, open_video, open_window
+from edgevid.sinks.background import BackgroundSink
+from edgevid.sinks.parts import UNSPLIT, Split
+from edgevid.sinks.retention import parse_keep
+from edgevid.sources import Source
+from edgevid.units import time_seconds
+
+__all__ = ["OutputOptions", "output_options", "take_outputs"]
+
+output_options = adding(
+    click.option("--save", metavar="OUT.mp4", shell_complete=completing_paths(), help="Write annotated video (H.264)."),
+    click.option(
+        "--predictions",
+        metavar="OUT.jsonl|OUT.csv",
+        shell_complete=completing_paths(),
+        help="Write predictions; - for JSON lines on stdout.",
+    ),
+    click.option(
+        "--segment",
+        metavar="TIME",
+        help="Write --save and --predictions in parts of this length, 10m say: "
+        "out.mp4 as out-000001-20261126T054012Z.mp4.",
+    ),
+    click.option(
+        "--keep",
+        metavar="TIME|SIZE",
+        multiple=True,
+        help="Delete parts closed longer ago than 24h, say, or an output's oldest beyond 10GB; give it twice for both.",
+    ),
+    click.option("--show", is_flag=True, help="Show annotated frames in a window; q ends."),
+    click.option("--force", is_flag=True, help="Replace output files that exist."),
+)
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """The options above, as given."""
+
+    save: str | None
+    predictions: str | None
+    segment: str | None
+    keep: Sequence[str]
+    show: bool
+    force: bool
+
+    @property
+    def files(self) -> list[Path]:
+        """The files to write."""
+        return [Path(name) for name in (self.save, self.predictions) if name and name != STDOUT]
+
+    def check(self, source: Source, *others: Path | None) -> None:
+        """Refuse to write over what is read, or one output over another, whatever --force says.
+
+        Raises:
+            UsageError: that would happen.
+        """
+        outputs = [*self.files, *filter(None, others)]
+        if len(set(outputs)) < len(outputs):
+            raise UsageError(f"{outputs[0]}: two of --save, --predictions and --health name this file; name others")
+        for output in outputs:
+            if output.exists() and any(output.samefile(file) for file in source.files):
+                raise UsageError(f"{output}: it is the source itself, and would be lost; name another file")
+
+    def split(self, source: Source) -> Split:
+        """Return in which parts outputs are written.
+
+        Raises:
+            UsageError: it cannot be meant.
+        """
+        if self.segment is None:
+            if self.keep:
+                raise UsageError(
+                    f"--keep {self.keep[0]}: it deletes parts of outputs; give --segment 10m, say, as well"
+                )
+            return UNSPLIT
+        seconds = time_seconds(self.segment)
+        if seconds is None:
+            raise UsageError(f"--segment {self.segment}: expected a time such as 10m or 90s")
+        if not self.files or self.predictions == STDOUT:
+            raise UsageError(f"--segment {self.segment}: it is for files; name some with --save or --predictions")
+        return Split(seconds, parse_keep(self.keep), source.files)
+
+    def sinks(self, source: Source, stop: threading.Event, tell: Callable[[Event], None]) -> Iterator[Sink]:
+        """Open the outputs, one after the other; ``tell`` gets what happens to them, a window sets ``stop``.
+
+        Raises:
+            UsageError: a name or a combination cannot be meant.
+            SinkError: one of them cannot be opened.
+        """
+        live, split, force = source.live, self.split(source), self.force
+
+        def output(name: str, open_part: Callable[[Path, bool], Sink]) -> Sink:
+            return open_output(name, open_part, tell, live=live, split=split, force=force)
+
+        if self.save:
+            yield output(self.save, lambda path, replace: open_video(path, source, force=replace))
+        if self.predictions == STDOUT:
+            yield BackgroundSink(open_predictions(STDOUT)) if live else open_predictions(STDOUT)
+        elif self.predictions:
+            yield output(self.predictions, lambda path, replace: open_predictions(path, force=replace, live=live))
+        if self.show:
+            yield open_window(f"edgevid: {source.name}", stop)
+
+
+def take_outputs(options: dict[str, Any]) -> OutputOptions:
+    """Take the values of the options out of all that a command was given."""
+    return OutputOptions(**{name: options.pop(name) for name in OutputOptions.__annotations__})
