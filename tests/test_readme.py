@@ -26,7 +26,7 @@ SHELL = [
     if line.startswith("edgevid ")
 ]
 # Those that need a camera, and those that a test of their own covers.
-RUNNABLE = [line for line in SHELL if not re.search(r"--camera|demo|edgevid health", line)]
+RUNNABLE = [line for line in SHELL if not re.search(r"--camera|demo|edgevid health|rtsp://", line)]
 
 SHORT_BENCH = ["--min-rounds", "1", "--max-rounds", "1", "--min-secs", "0.01", "--allow-disturbed"]
 
