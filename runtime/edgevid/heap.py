@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from contextlib import suppress
 
-__all__ = ["keep_small"]
+__all__ = ["give_back", "keep_small"]
 
 M_ARENA_MAX = -8  # of malloc.h
 ARENAS = 2
@@ -19,3 +19,9 @@ def keep_small() -> None:
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
+
+
+def give_back() -> None:
+    """Return to the system what is free, where malloc is glibc's; it takes milliseconds. See malloc_trim(3)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

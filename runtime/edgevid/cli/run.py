@@ -26,7 +26,7 @@ from edgevid.cli.terminal import Terminal, common_options
 from edgevid.engine import share_cores
 from edgevid.errors import UsageError
 from edgevid.events import Journal
-from edgevid.heap import keep_small
+from edgevid.heap import give_back, keep_small
 from edgevid.manifest import VARIANT_IDS
 from edgevid.pipeline import losses, run_pipeline
 from edgevid.ring import check_window
@@ -146,6 +146,7 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
         source = _opened(options, journal)  # until now Ctrl-C ends it at once
         if source.live:
             keep_small()
+            journal.listen(lambda event: give_back() if event.kind == "back" else None)
         stop = stack.enter_context(stop_on_signals(signals, source.interrupt))
         feed = stack.enter_context(Feed(source, pick, stop, tell=journal, wait=monitor.beat))
         monitor.dropped = lambda: {"frames": feed.dropped, "broken": source.broken}
