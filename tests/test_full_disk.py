@@ -21,7 +21,7 @@ import pytest
 from edgevid import Prediction, SinkError, Source, open_source
 from edgevid.sinks import VIDEO_SUFFIXES, Sink, open_video
 from edgevid.sources.realtime import RealtimeSource
-from edgevid_bench.studies.kills import killed
+from tests.endurance.kills import killed
 from tests.conftest import read_jsonl
 
 PATIENCE_S = 40.0

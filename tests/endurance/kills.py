@@ -1,6 +1,6 @@
 """Kills recordings at random moments: is each video playable, how much is lost, are the prediction lines whole?
 
-    python -m edgevid_bench.studies.kills model.edgevid [--count 100] [--source CLIP] [--run='--max-fps 5']
+    python -m tests.endurance.kills model.edgevid [--count 100] [--source CLIP] [--run='--max-fps 5']
 
 Each is a run of a clip in real time, killed with SIGKILL between half a second and three after its first prediction.
 Lost is what the last frame that was classified is ahead of the last frame of the video.
@@ -130,7 +130,7 @@ def _frame_times(video: Path) -> list[float]:
 
 def main() -> None:
     """Kill, look, print."""
-    parser = argparse.ArgumentParser(prog="edgevid_bench.studies.kills", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="tests.endurance.kills", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--source", default="sample:bikes", help="a clip")
