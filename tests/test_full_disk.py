@@ -21,8 +21,8 @@ import pytest
 from edgevid import Prediction, SinkError, Source, open_source
 from edgevid.sinks import VIDEO_SUFFIXES, Sink, open_video
 from edgevid.sources.realtime import RealtimeSource
-from tests.endurance.kills import killed
 from tests.conftest import read_jsonl
+from tests.endurance.kills import killed
 
 PATIENCE_S = 40.0
 

@@ -59,7 +59,7 @@ def cut_off(command: Sequence[str], folder: Path, after_s: float, suffix: str = 
     disk, reached = folder / "disk.img", folder / "reached.img"
     with disk.open("wb") as file:
         file.truncate(DISK_BYTES)
-    subprocess.run(["mkfs.ext4", "-q", "-F", str(disk)], check=True)  # noqa: S603, S607 - as root finds it
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(disk)], check=True)
     with _mounted(disk, folder / "mounted") as recorded:
         _record(command, recorded, after_s, suffix)
         shutil.copyfile(disk, reached)
@@ -70,7 +70,7 @@ def cut_off(command: Sequence[str], folder: Path, after_s: float, suffix: str = 
 
 def _record(command: Sequence[str], folder: Path, after_s: float, suffix: str) -> None:
     outputs = ["--save", str(folder / f"out{suffix}"), "--predictions", str(folder / PREDICTIONS)]
-    with subprocess.Popen([*command, *outputs], stdout=subprocess.DEVNULL) as process:  # noqa: S603 - our own
+    with subprocess.Popen([*command, *outputs], stdout=subprocess.DEVNULL) as process:
         try:
             _wait_for(folder / PREDICTIONS, process)
             time.sleep(after_s)
@@ -81,11 +81,11 @@ def _record(command: Sequence[str], folder: Path, after_s: float, suffix: str) -
 @contextmanager
 def _mounted(image: Path, folder: Path) -> Iterator[Path]:
     folder.mkdir()
-    subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)  # noqa: S603, S607
+    subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)  # noqa: S603, S607
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def _remains(folder: Path, suffix: str, last: float | None = None) -> Remains:
@@ -141,7 +141,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.count < 1:
         parser.error("--count: expected 1 or more")
-    moments = random.Random(arguments.seed)  # noqa: S311 - no secret
+    moments = random.Random(arguments.seed)
     remains = []
     try:
         with open_source(arguments.source) as source, TemporaryDirectory() as folder:
