@@ -19,6 +19,8 @@ PARAMETER = re.compile(
     r"([^\s&]+?)(?=&|['\"):,;\]]*(?:\s|$))",
     re.IGNORECASE,
 )
+# Of a GStreamer element.
+PROPERTY = re.compile(r"(?<!\S)((?:user-id|(?:[a-z]+-)?(?:pw|password|passphrase))=)(\S+)", re.IGNORECASE)
 ARGUMENTS_BEGIN, ARGUMENTS_END = 48, 49  # fields of /proc/PID/stat
 
 
@@ -65,4 +67,7 @@ def _masked(text: str, mask: Callable[[str], str]) -> str:
         scheme, colon, secret, at = (part for part in match.groups() if part is not None)
         return f"{scheme}{colon}{mask(secret)}{at}"
 
-    return PARAMETER.sub(lambda match: f"{match[1]}{mask(match[2])}", USER.sub(user, text))
+    text = USER.sub(user, text)
+    for pattern in (PARAMETER, PROPERTY):
+        text = pattern.sub(lambda match: f"{match[1]}{mask(match[2])}", text)
+    return text

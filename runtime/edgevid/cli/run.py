@@ -143,14 +143,16 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
         journal = Journal()
         for listener in (terminal.event, monitor.on_event):
             journal.listen(listener)
-        source = _opened(options, journal)  # until now Ctrl-C ends it at once
+        source = stack.enter_context(_opened(options, journal))
         if source.live:
             keep_small()
             journal.listen(lambda event: give_back() if event.kind == "back" else None)
+        classifier = stack.enter_context(
+            _classifier(options, source.live, terminal)
+        )  # until now Ctrl-C ends it at once
         stop = stack.enter_context(stop_on_signals(signals, source.interrupt))
         feed = stack.enter_context(Feed(source, pick, stop, tell=journal, wait=monitor.beat))
         monitor.dropped = lambda: {"frames": feed.dropped, "broken": source.broken}
-        classifier = stack.enter_context(_classifier(options, source.live, terminal))
         options.outputs.check(source, options.health)
         sinks = [stack.enter_context(sink) for sink in options.outputs.sinks(source, stop, journal)]
         for sink in sinks:

@@ -78,7 +78,7 @@ def take_wishes(options: dict[str, Any]) -> SourceOptions:
         fps=options.pop("fps"),
         format=options.pop("format"),
         wait=options.pop("wait"),
-        stall_after=_time("--stall-after", options.pop("stall_after")),
+        stall_after=_time("--stall-after", options.pop("stall_after"), never=False),
         reconnect_for=_time("--reconnect-for", options.pop("reconnect_for")),
         frozen_after=_time("--frozen-after", options.pop("frozen_after")),
         allow_protocols=tuple(options.pop("allow_protocol")),
@@ -96,10 +96,10 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _time(option: str, text: str | None) -> float:
-    if text is None or text in NEVER:
+def _time(option: str, text: str | None, never: bool = True) -> float:
+    if never and (text is None or text in NEVER):
         return math.inf
-    seconds = time_seconds(text)
+    seconds = time_seconds(text or "")
     if seconds is None:
-        raise UsageError(f"{option} {text!r}: expected a time such as 4s or 10m, or never")
+        raise UsageError(f"{option} {text!r}: expected a time such as 4s or 10m{', or never' if never else ''}")
     return seconds

@@ -63,7 +63,7 @@ def open_source(name: str | Path, options: SourceOptions = DEFAULTS, tell: Tell 
     if not path.exists():
         if any(letter in text for letter in "*?["):
             return _open("pattern", text, options)
-        raise SourceError(f"{text}: no such file or folder; {EXPECTED}")
+        raise SourceError(f"{redact(text)}: no such file or folder; {EXPECTED}")
     source = _open("images", path) if path.is_dir() else _open("video", path, options)
     source.name = text
     return source

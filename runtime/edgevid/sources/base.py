@@ -59,6 +59,8 @@ class Source(ABC):
         files: the files that it reads, which nothing must write over.
         broken: how many frames could not be decoded so far.
         gaps: how often a live source was lost and came back so far.
+        stale_when_unread: whether what comes waits somewhere, and grows old, while nobody reads.
+        heard: when anything came from it, a packet or a picture that is not wanted, on the monotonic clock.
         pick: which frames are wanted, set before it is iterated over; others may be left out, and need not be decoded.
         first_index: the number of its first frame; another than 0 where it goes on for one that was lost.
         tell: called with what happens to it, between the frames where it happens.
@@ -72,6 +74,8 @@ class Source(ABC):
     files: Sequence[Path] = ()
     broken: int = 0
     gaps: int = 0
+    stale_when_unread: bool = False
+    heard: float = 0.0
     pick: Pick = Pick()
     first_index: int = 0
     tell: Callable[[Event], None] = staticmethod(lambda event: None)

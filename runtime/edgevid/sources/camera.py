@@ -62,7 +62,7 @@ class CameraSource(Source):
         start = 0.0
         while True:
             delivered = self._capture.grab()
-            now = time.monotonic()
+            now = self.heard = time.monotonic()
             start = start or now
             if now - start >= self.pick.end:
                 return

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 
-from edgevid.errors import SourceError
+from edgevid.errors import EdgevidError, SourceError, first_line
+from edgevid.secrets import redact
 from edgevid.sources.base import Frame, Source
 
 __all__ = ["Connection"]
@@ -17,7 +19,9 @@ DEPTH = 2
 class Connection:
     """Opens a source and reads it, on a daemon thread: every call that may block for ever is made there.
 
-    Once it is left, its thread closes the source as soon as it gets out of the call it is in, and ends.
+    Once it is left, its thread closes the source as soon as it gets out of the call it is in, and ends. What fails in
+    another way than sources do is a SourceError as well: drivers and libraries raise all sorts of things, and a source
+    that shall come back must not be given up for it.
 
     Args:
         open_source: opens the source.
@@ -28,7 +32,14 @@ class Connection:
         self._waiting: deque[Source | Frame | BaseException | None] = deque()
         self._changed = threading.Condition()
         self._reading = self._left = False
-        threading.Thread(target=self._work, name="edgevid-connection", daemon=True).start()
+        self._source: Source | None = None
+        self._thread = threading.Thread(target=self._work, name="edgevid-connection", daemon=True)
+        self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether its thread has come to its end."""
+        return not self._thread.is_alive()
 
     def source(self, timeout_s: float) -> Source:
         """Return the source once it is open; its frames wait for :meth:`begin`.
@@ -50,7 +61,7 @@ class Connection:
         """Return the next frame; None at the source's end, and once this connection was left.
 
         Raises:
-            SourceError: the source failed, or delivered nothing for that time.
+            SourceError: the source failed, or nothing was heard of it for that time.
         """
         frame = self._take(timeout_s)
         assert frame is None or isinstance(frame, Frame)
@@ -61,12 +72,18 @@ class Connection:
         with self._changed:
             self._left = True
             self._changed.notify_all()
+        if self._source:
+            self._source.interrupt()
 
     def _take(self, timeout_s: float) -> Source | Frame | None:
+        asked = monotonic()
         with self._changed:
-            there = self._changed.wait_for(lambda: self._waiting or self._left, timeout_s)
-            if not there:
-                raise SourceError(f"no answer for {timeout_s:g} s")
+            while not (self._waiting or self._left):
+                heard = max(asked, self._source.heard if self._source else 0.0)
+                silent_until = heard + timeout_s
+                if monotonic() >= silent_until:
+                    raise SourceError(f"no answer for {timeout_s:g} s")
+                self._changed.wait(silent_until - monotonic())
             item = self._waiting.popleft() if self._waiting and not self._left else None
             self._changed.notify_all()
         if isinstance(item, BaseException):
@@ -84,14 +101,16 @@ class Connection:
     def _work(self) -> None:
         source = None
         try:
-            source = self._open()
+            source = self._source = self._open()
             if self._put(source) and self._begun():
                 for frame in source:
                     if not self._put(frame):
                         break
             self._put(None)
-        except BaseException as error:  # noqa: BLE001 - raised again where frames are taken
+        except EdgevidError as error:
             self._put(error)
+        except BaseException as error:  # noqa: BLE001 - raised where frames are taken
+            self._put(SourceError(f"unexpected {type(error).__name__}: {redact(first_line(error))}"))
         finally:
             if source is not None:
                 source.close()

@@ -98,7 +98,12 @@ class Feed:
         frames = self._wanted()
         while True:
             with self._reading:
-                frame = None if self._closed else next(frames, None)
+                try:
+                    frame = None if self._closed else next(frames, None)
+                except SourceError:
+                    if self._stop.is_set():  # who ends it need not know how it would have ended
+                        return
+                    raise
             if frame is None or self._stop.is_set() or self._closed:
                 return
             yield frame
@@ -112,7 +117,7 @@ class Feed:
                 return
             if frame.time >= pick.end:
                 break
-            gap_s = max(gap_s, frame.gap_s)
+            gap_s += frame.gap_s
             if pick.wants(frame.index, frame.time):
                 given = True
                 pick.take(frame.time)
@@ -157,7 +162,7 @@ class Feed:
             if older and isinstance(item, Frame):
                 self._waiting.remove(older)
                 self.dropped += 1
-                item = replace(item, gap_s=max(item.gap_s, older.gap_s))
+                item = replace(item, gap_s=item.gap_s + older.gap_s)
             self._waiting.append(item)
             self._changed.notify_all()
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from urllib.parse import urlsplit
+from typing import Any
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
 
 from edgevid.errors import RefusedError, SourceError
 from edgevid.events import Event
@@ -29,7 +31,10 @@ TIMEOUT_S = 4.0  # of opening, and of each read
 COMMON = {"analyzeduration": "500000"}
 # RTP over TCP passes firewalls and loses no packets; UDP is a --source-option away.
 BY_SCHEME = {"rtsp": {"rtsp_transport": "tcp"}, "rtsps": {"rtsp_transport": "tcp"}}
-IN_BURSTS = ("hls", "dash")  # they come a segment at a time: shown at their own speed
+FETCHED = frozenset({"hls", "dash"})  # whose parts we fetch; they come in bursts, and are shown at their own speed
+# FFmpeg would go on with a connection that is not its own, and abort.
+OPENED_ANEW = {"http_persistent": "0", "http_multiple": "0"}
+MOST_WITHOUT_PICTURE_S = 30.0  # though something comes: longer than key frames are apart
 UNTIMED = ("mpjpeg", "mjpeg")  # their timestamps are made up
 REFUSALS = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)
 
@@ -43,22 +48,9 @@ def open_url(url: str, options: SourceOptions, tell: Callable[[Event], None]) ->
 
     def opened() -> Source:
         source = NetworkSource(url, options)
-        if not source.live:
-            raise FiniteError(source)
         return RealtimeSource(source) if source.in_bursts else source
 
-    try:
-        return ReconnectingSource(redact(url), opened, options, tell)
-    except FiniteError as found:
-        return found.source
-
-
-class FiniteError(Exception):
-    """What was opened has an end: it is no stream."""
-
-    def __init__(self, source: Source) -> None:
-        super().__init__(f"{source.name}: it is a file now; expected a stream")
-        self.source = source
+    return ReconnectingSource(redact(url), opened, options, tell)
 
 
 class NetworkSource(VideoSource):
@@ -69,19 +61,25 @@ class NetworkSource(VideoSource):
         SourceError: it cannot be opened, or there is no video in it.
     """
 
+    stale_when_unread = True
+
     def __init__(self, url: str, options: SourceOptions) -> None:
-        self._url, self.name, self._options = url, redact(url), options
-        self._fetching = GuardedFetching(url, options, TIMEOUT_S)
+        scheme, colon, rest = url.partition(":")
+        self._scheme, self._url = scheme.lower(), f"{scheme.lower()}{colon}{rest}"
+        self.name, self._options = redact(url), options
+        self._fetching = GuardedFetching(self._url, options, TIMEOUT_S)
         self._describe()
         formats = self._container.format.name.split(",")
-        self.live = self._container.duration is None
-        self.in_bursts = self.live and any(name in IN_BURSTS for name in formats)
+        playlist = any(name in FETCHED for name in formats)
+        self.live = self._container.duration is None and (playlist or not _size(self._container))
+        self.in_bursts = self.live and playlist
         self._untimed = any(name in UNTIMED for name in formats)
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames that can be decoded; raises SourceError where the connection fails."""
-        began = time.monotonic()
+        began = self._last_picture = time.monotonic()
         for frame in super().__iter__():
+            self._last_picture = time.monotonic()
             yield replace(frame, time=frame.arrived - began) if self._untimed else frame
 
     def close(self) -> None:
@@ -90,30 +88,34 @@ class NetworkSource(VideoSource):
         self._fetching.close()
 
     def _opened(self) -> InputContainer:
-        scheme = urlsplit(self._url).scheme.lower()
-        settings = {**COMMON, **BY_SCHEME.get(scheme, {})}
-        try:
+        """Open it; on the web a playlist, which is refused at first, with its parts fetched by us."""
+        ways: list[tuple[dict[str, str], GuardedFetching | None]] = [(reach(self._scheme, self._options), None)]
+        if self._scheme in ("http", "https"):
+            ways.append(({**reach(self._scheme, self._options, FETCHED), **OPENED_ANEW}, self._fetching))
+        for settings, fetching in ways:
             try:
-                return av.open(
-                    self._url, options={**settings, **reach(scheme, self._options)}, timeout=(TIMEOUT_S, TIMEOUT_S)
-                )
-            except av.error.ArgumentError:  # a format that is not to be opened like this
-                if scheme not in ("http", "https"):
-                    raise
-                return av.open(
-                    self._url,
-                    options={**settings, **reach(scheme, self._options, playlists=True)},
-                    timeout=(TIMEOUT_S, TIMEOUT_S),
-                    io_open=self._fetching,
-                )
-        except SourceError:
-            self._fetching.close()
-            raise
-        except av.error.FFmpegError as error:  # its text has the URL, and with it the password
-            raise self._failure("it cannot be opened", error) from None
+                options = {**COMMON, **BY_SCHEME.get(self._scheme, {}), **settings}
+                return av.open(self._url, options=options, timeout=(TIMEOUT_S, TIMEOUT_S), io_open=fetching)
+            except av.error.FFmpegError as error:
+                failure = self._failure("it cannot be opened", error)
+                if not isinstance(error, av.error.ArgumentError):
+                    break
+            except SourceError:
+                self._fetching.close()
+                raise
+        raise failure  # out here, since FFmpeg's own error has the URL in it, and its password
 
-    def _ended_by(self, error: av.error.FFmpegError) -> None:
-        raise self._failure("it failed", error) from None
+    def _demuxed(self) -> Sequence[VideoStream]:
+        return ()  # all, so that a stream of sound alone can be left
+
+    def _packets(self) -> Iterator[Packet[Any]]:
+        for packet in super()._packets():
+            if time.monotonic() - self._last_picture > MOST_WITHOUT_PICTURE_S:
+                raise SourceError(f"{self.name}: no picture can be decoded for {MOST_WITHOUT_PICTURE_S:g} s")
+            yield packet
+
+    def _ended_by(self, error: av.error.FFmpegError) -> SourceError | None:
+        return self._failure("it failed", error)
 
     def _failure(self, what: str, error: av.error.FFmpegError) -> SourceError:
         kind = RefusedError if isinstance(error, REFUSALS) else SourceError
@@ -124,4 +126,11 @@ def _reason(error: av.error.FFmpegError) -> str:
     """Return why it failed, where FFmpeg's own words say too little in others."""
     if isinstance(error, av.error.ExitError):
         return f"no answer for {TIMEOUT_S:g} s"
+    if isinstance(error, av.error.ArgumentError):
+        return "it is no video, or of a kind that may open other files"
     return "no such host, or the connection broke off" if error.errno == errno.EIO else str(error.strerror)
+
+
+def _size(container: InputContainer) -> int:
+    """Return how many bytes there are in all; 0 where there is no end, or nobody knows."""
+    return max(0, container.size)

@@ -50,6 +50,10 @@ class SourceOptions:
             raise UsageError(f"size {self.size}: expected width and height in pixels, up to {LARGEST_SIDE}")
         if not 0 <= self.fps <= 1000:
             raise UsageError(f"fps {self.fps:g}: expected frames per second, up to 1000")
+        if not 0 < self.stall_after < math.inf:
+            raise UsageError(f"stall-after {self.stall_after:g}: expected seconds, more than 0")
+        if not (self.reconnect_for > 0 and self.frozen_after > 0):
+            raise UsageError("reconnect-for, frozen-after: expected seconds, more than 0; infinity for never")
         guarded = {"protocol_whitelist", "format_whitelist"} & set(self.engine_options)
         if guarded:
             raise UsageError(

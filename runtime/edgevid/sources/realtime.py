@@ -20,8 +20,14 @@ class RealtimeSource(Source):
     def __init__(self, source: Source) -> None:
         self._source = source
         self._closed = threading.Event()
+        self._waits = False
         self.name, self.files, self.frame_count = source.name, source.files, source.frame_count
         self.rate, self.time_base = source.rate, source.time_base
+
+    @property
+    def heard(self) -> float:  # type: ignore[override]  # of the inner source; while a frame waits for its time, now
+        """When anything came from it, on the monotonic clock."""
+        return time.monotonic() if self._waits else self._source.heard
 
     @property
     def broken(self) -> int:  # type: ignore[override]  # the inner source counts
@@ -39,8 +45,10 @@ class RealtimeSource(Source):
                 continue
             now = time.monotonic()
             began = now - frame.time if began is None else began
+            self._waits = True
             if self._closed.wait(max(0.0, began + frame.time - now)):
                 return
+            self._waits = False
             yield replace(frame, arrived=time.monotonic())
             if self._closed.is_set():  # the file is closed: nothing more can be read from it
                 return
@@ -52,6 +60,7 @@ class RealtimeSource(Source):
     def interrupt(self) -> None:
         """End soon; may be called on any thread."""
         self._closed.set()
+        self._source.interrupt()
 
     def close(self) -> None:
         """Close the source; whoever waits for a frame waits no longer."""

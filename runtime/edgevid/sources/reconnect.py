@@ -16,11 +16,15 @@ from edgevid.sources.base import Frame, Source
 from edgevid.sources.connection import Connection
 from edgevid.sources.frozen import StillPicture
 from edgevid.sources.options import SourceOptions
+from edgevid.sources.pick import Pick
 
 __all__ = ["Patience", "ReconnectingSource"]
 
 FINEST_TIME_BASE = Fraction(1, 90_000)
-MOST_DRIFT_S = 5.0  # of a source's clock against ours; beyond it the source has set its clock
+MOST_DRIFT_S = 5.0  # of a source's clock against ours
+LONGEST_OPENING_S = 5.0
+STALE_AFTER_S = 2.0  # open and unread
+MOST_HANGING = 4  # threads that were left in a call that does not return
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class ReconnectingSource(Source):
     The first frame after one says how long it was; no frame is invented. What happens is told as events: ``lost`` and
     ``back``, and ``frozen`` and ``moving`` of a picture that stops and goes on.
 
+    What turns out to be no live source, a file behind a URL, is read once, in order; its failure is an error.
+
     Args:
         name: what the user called it, without a password.
         open_source: opens it, each time anew.
@@ -64,8 +70,6 @@ class ReconnectingSource(Source):
     Raises:
         SourceError: it cannot be opened at the start, and ``options.wait`` is false.
     """
-
-    live = True
 
     def __init__(
         self,
@@ -80,34 +84,50 @@ class ReconnectingSource(Source):
         self._open, self._options, self._patience = open_source, options, patience or Patience()
         self._over = threading.Event()
         self._connection: Connection | None = None
+        self._hanging: list[Connection] = []
         self._source: Source | None = None
         self._broken_before = self._attempts = self._next = 0
         self._lost_since: float | None = None
-        self._last_arrival = monotonic()
+        self._last_arrival: float | None = None
         self._was_open = self._refused = False
         self._clock = Clock()
         self._still, self._frozen = StillPicture(), False
         while not (opened := self._opened()):
             self._pause()
+        self._opened_at = monotonic()
+        self.live, self.frame_count = opened.live, opened.frame_count
         self.rate, self.time_base = opened.rate, max(opened.time_base, FINEST_TIME_BASE)
 
     @property
     def broken(self) -> int:  # type: ignore[override]  # over all connections
         """How many frames could not be decoded so far."""
-        return self._broken_before + (self._source.broken if self._source else 0)
+        source = self._source
+        return self._broken_before + (source.broken if source else 0)
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield frames for ever; raises SourceError once it was away for longer than it is waited for."""
+        if not self.live:
+            yield from self._frames_of_file()
+            return
+        if self._source and self._source.stale_when_unread and monotonic() - self._opened_at > STALE_AFTER_S:
+            self._leave()  # what has come since would be seen late, and all at once
         while not self._over.is_set():
             if self._source or self._opened():
                 yield from self._connected_frames()
-            self._pause()
+            if not self._source:
+                self._pause()
+
+    def seek(self, seconds: float) -> None:
+        """Begin shortly before a time, where it is a file."""
+        if self._source and not self.live:
+            self._source.seek(seconds)
 
     def interrupt(self) -> None:
         """End soon; may be called on any thread."""
         self._over.set()
-        if self._connection:
-            self._connection.leave()
+        connection = self._connection
+        if connection:
+            connection.leave()
 
     def close(self) -> None:
         """Let the source go; safe to call twice."""
@@ -115,29 +135,49 @@ class ReconnectingSource(Source):
 
     def _opened(self) -> Source | None:
         """Open the source; None if that fails and it is to be tried again."""
-        self._connection = Connection(self._open)
         try:
-            self._source = self._connection.source(self._options.stall_after)
-            self._was_open = True
+            self._connect()
         except SourceError as error:
             if not (self._was_open or self._options.wait):
-                self._connection.leave()
                 raise
             self._lose(error)
-        except BaseException:
-            self._connection.leave()
-            raise
         return self._source
+
+    def _connect(self) -> None:
+        self._hanging = [connection for connection in self._hanging if not connection.ended]
+        if len(self._hanging) >= MOST_HANGING:
+            raise SourceError(f"{len(self._hanging)} earlier attempts hang in it still")
+        connection = self._connection = Connection(self._open)
+        try:
+            if self._over.is_set():
+                raise SourceError("it was left")
+            source = connection.source(LONGEST_OPENING_S)
+            if self._was_open and not source.live:
+                raise SourceError("the stream is over")
+        except BaseException:
+            self._leave()
+            raise
+        self._source, self._was_open = source, True
+
+    def _frames_of_file(self) -> Iterator[Frame]:
+        assert self._source
+        assert self._connection
+        self._source.pick = self.pick
+        self._connection.begin()
+        while (frame := self._connection.frame(self._options.stall_after)) is not None:
+            yield frame
 
     def _connected_frames(self) -> Iterator[Frame]:
         """Yield what comes until the source is lost."""
-        assert self._source
-        assert self._connection
-        self._source.pick, self._source.first_index = replace(self.pick), self._next
-        began, first = monotonic(), True
-        self._connection.begin()
+        source, connection, began, first = self._source, self._connection, monotonic(), True
+        assert source
+        assert connection
+        # Times are those of the connection in there, and the choice by them is the feed's.
+        source.pick, source.first_index = Pick(self.pick.stride, self.pick.max_fps), self._next
+        connection.begin()
         try:
-            while (frame := self._connection.frame(self._options.stall_after)) is not None:
+            while (frame := connection.frame(self._options.stall_after)) is not None:
+                source.pick.take(frame.time)
                 yield self._placed(frame, first)
                 first = False
             self._lose(SourceError("it ended"))
@@ -152,9 +192,12 @@ class ReconnectingSource(Source):
         time = self._clock.time(frame.time, frame.arrived, begins=first)
         self._next = frame.index + 1
         if self._lost_since is not None:
-            gap_s, self._lost_since = frame.arrived - self._last_arrival, None
-            self.gaps += 1
-            self.tell(Event("back", time, f"{self.name}: back after {gap_s:.1f} s", {"gap_s": round(gap_s, 3)}))
+            away_s = frame.arrived - (self._last_arrival or self._lost_since)
+            if self._last_arrival:  # else it was never there before
+                gap_s = away_s
+                self.gaps += 1
+            self._lost_since = None
+            self.tell(Event("back", time, f"{self.name}: back after {away_s:.1f} s", {"gap_s": round(away_s, 3)}))
         self._watch(frame, time)
         self._last_arrival = frame.arrived
         return replace(frame, time=time, gap_s=gap_s)
@@ -171,11 +214,18 @@ class ReconnectingSource(Source):
             self._frozen = False
             self.tell(Event("moving", time, f"{self.name}: the picture changes again"))
 
-    def _lose(self, error: SourceError) -> None:
-        """Leave the connection, and tell that the source is lost if that is new."""
+    def _leave(self) -> None:
+        """Leave the connection, and what it holds."""
         assert self._connection
         self._connection.leave()
+        self._hanging.append(self._connection)
         self._broken_before, self._source = self.broken, None
+
+    def _lose(self, error: SourceError) -> None:
+        """Leave the connection, and tell that the source is lost if that is new."""
+        if self._source:
+            self._leave()
+        self._still, self._frozen = StillPicture(), False
         self._refused = isinstance(error, RefusedError)
         if self._lost_since is None and not self._over.is_set():
             self._lost_since = monotonic()
@@ -210,11 +260,17 @@ class Clock:
         self._offset = 0.0
 
     def time(self, time: float, arrived: float, begins: bool) -> float:
-        """Return the time in the stream of a frame with that time in its connection, which it may begin."""
+        """Return the time in the stream of a frame with that time in its connection, which it may begin.
+
+        A source whose clock is set back, or falls behind, goes on by ours. One that is ahead, since its clock is faster
+        or much came at once, goes at half its speed until it is not: time neither stops nor steps back.
+        """
         self.epoch = arrived if self.epoch is None else self.epoch
         age = arrived - self.epoch
-        steps_back, drift = time + self._offset < self.last, abs(time + self._offset - age)
-        if begins or steps_back or drift > MOST_DRIFT_S:
-            self._offset = age - time
-        self.last = max(self.last, time + self._offset)
+        ahead = time + self._offset - age
+        if begins or time + self._offset < self.last or ahead < -MOST_DRIFT_S:
+            self._offset = max(age, self.last) - time
+        elif ahead > MOST_DRIFT_S:
+            self._offset -= (time + self._offset - self.last) / 2
+        self.last = time + self._offset
         return self.last

@@ -49,8 +49,15 @@ class StdinSource(VideoSource):
         self._pipe.closed = True
 
     def _opened(self) -> InputContainer:
-        self._pipe.wait()
         options = reach("fd", self._options)
+        try:
+            return self._piped(options)
+        finally:
+            if self._pipe.stopped_by:  # FFmpeg has made an end of the file of it
+                raise self._pipe.stopped_by
+
+    def _piped(self, options: dict[str, str]) -> InputContainer:
+        self._pipe.wait()
         try:
             if self._options.size is None:
                 return av.open(self._pipe, "r", options=options)
@@ -75,14 +82,21 @@ class Pipe:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self.closed = False
+        self.stopped_by: BaseException | None = None
 
     def wait(self) -> None:
         """Wait until there is something to read, or the end."""
         select.select([self._descriptor], [], [])
 
     def read(self, size: int) -> bytes:
-        """Return what is there, up to so many bytes; nothing at the end."""
-        while not self.closed:
-            if select.select([self._descriptor], [], [], POLL_S)[0]:
-                return os.read(self._descriptor, size)
+        """Return what is there, up to so many bytes; nothing at the end, or once a signal has raised something.
+
+        FFmpeg calls this, through which nothing can be raised.
+        """
+        try:
+            while not (self.closed or self.stopped_by):
+                if select.select([self._descriptor], [], [], POLL_S)[0]:
+                    return os.read(self._descriptor, size)
+        except BaseException as error:  # noqa: BLE001 - raised where the file is opened
+            self.stopped_by = error
         return b""

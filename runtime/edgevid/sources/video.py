@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import av
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from edgevid.errors import SourceError
 from edgevid.planes import upright_picture
@@ -38,6 +40,7 @@ class VideoSource(Source):
     """
 
     if_undecodable = "is the file complete?"
+    _interrupted = False
 
     def __init__(self, path: str | Path, options: SourceOptions = DEFAULTS) -> None:
         self.name = str(path)
@@ -48,6 +51,13 @@ class VideoSource(Source):
     def _describe(self) -> None:
         """Open it, and say what it is."""
         self._begin()
+        try:
+            self._state()
+        except BaseException:
+            self._container.close()
+            raise
+
+    def _state(self) -> None:
         self.rate = _fraction(self._stream.average_rate or self._stream.guessed_rate or DEFAULT_RATE)
         self.time_base = _fraction(self._stream.time_base or 1 / self.rate)
         self.frame_count = self._stream.frames or self._estimated_frames()
@@ -179,26 +189,40 @@ class VideoSource(Source):
             else:
                 yield picture
 
+    def interrupt(self) -> None:
+        """End with the next packet; may be called on any thread."""
+        self._interrupted = True
+
     def _packets(self) -> Iterator[Packet[Any]]:
-        packets = self._container.demux(self._stream)
-        while True:
+        packets = self._container.demux(*self._demuxed())
+        while not self._interrupted:
+            packet, failure = None, None
             try:
                 packet = next(packets, None)
             except IndexError:  # a packet of a stream that was not there before, which PyAV does not know
-                packets = self._container.demux(self._stream)
+                packets = self._container.demux(*self._demuxed())
                 continue
             except av.error.FFmpegError as error:
-                self._ended_by(error)
-                return
+                failure = self._ended_by(error)
+            if failure:  # raised out here, since FFmpeg's own error has the URL in it, and its password
+                raise failure
             if packet is None:
                 return
+            if packet.stream.index != self._stream.index:
+                continue
+            self.heard = monotonic()
             if self._sought and self._landed is None:
                 self._landed = packet.dts
             yield packet
 
-    def _ended_by(self, error: av.error.FFmpegError) -> None:
-        """The container itself ends in rubble: what came before is still good."""
+    def _demuxed(self) -> Sequence[VideoStream]:
+        """Return whose packets are read; none stands for all."""
+        return (self._stream,)
+
+    def _ended_by(self, error: av.error.FFmpegError) -> SourceError | None:
+        """Note that the container itself ends in rubble; what came before is still good, unless there is an error."""
         self.broken += 1
+        return None
 
     def _estimated_frames(self) -> int | None:
         duration = self._container.duration
@@ -219,7 +243,7 @@ def _open(path: Path, options: SourceOptions) -> InputContainer:
     if path.is_file() and path.stat().st_size == 0:
         raise SourceError(f"{path}: the file is empty; expected {EXPECTED}")
     try:
-        return av.open(str(path), options=reach("file", options))
+        return av.open(f"file:{path}", options=reach("file", options))
     except av.error.ArgumentError as error:
         raise SourceError(
             f"{path}: it is a playlist or no video at all; expected {EXPECTED}; "
