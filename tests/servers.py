@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, Thread
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 
 from tests.conftest import picture
@@ -50,9 +52,15 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 class Camera(BaseHTTPRequestHandler):
-    """Serves green pictures for ever as multipart JPEG, as network cameras do; ``flow`` stops and goes on."""
+    """Serves green pictures for ever as multipart JPEG, as network cameras do.
+
+    Attributes:
+        flow: cleared, nothing comes any more.
+        spoiled: set, what comes cannot be decoded.
+    """
 
     flow = threading.Event()
+    spoiled = threading.Event()
 
     def do_GET(self) -> None:
         """Answer with a stream that has no end."""
@@ -63,6 +71,8 @@ class Camera(BaseHTTPRequestHandler):
             for number in range(100_000):
                 self.flow.wait()
                 data = cv2.imencode(".jpg", picture("green", 120, 160, number % 50))[1].tobytes()
+                if self.spoiled.is_set():
+                    data = data[:200] + bytes(len(data) - 200)
                 head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
                 self.wfile.write(head.encode() + data + b"\r\n")
                 threading.Event().wait(0.04)
@@ -86,6 +96,62 @@ def http_server(handler: Any, address: str = "127.0.0.1") -> Iterator[str]:
 def files_of(folder: Path) -> Any:
     """Return what serves the files of a folder."""
     return partial(Quiet, directory=str(folder))
+
+
+class Locked(Quiet):
+    """Serves files to ``viewer`` with the password ``secret``."""
+
+    def do_GET(self) -> None:
+        """Serve, or ask who it is."""
+        if self.headers.get("Authorization") == "Basic " + base64.b64encode(b"viewer:secret").decode():
+            super().do_GET()
+            return
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="clips"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+class Halting(Quiet):
+    """Serves the first half of a file, and then nothing more."""
+
+    def do_GET(self) -> None:
+        """Serve, and halt."""
+        data = Path(self.translate_path(self.path)).read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(data[: len(data) // 2])
+            threading.Event().wait(20)
+
+
+@contextmanager
+def live_playlist(folder: Path, color: str) -> Iterator[threading.Event]:
+    """Write an HLS playlist ``live.m3u8`` with segments of a second as time goes by; the event ends it."""
+    over = threading.Event()
+    options = {"hls_time": "1", "hls_list_size": "3", "hls_flags": "delete_segments"}
+
+    def write() -> None:
+        with av.open(str(folder / "live.m3u8"), "w", format="hls", options=options) as output:
+            stream = output.add_stream("libx264", rate=25, options={"g": "25", "preset": "ultrafast"})
+            stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+            for number in range(1000):
+                shown = av.VideoFrame.from_ndarray(picture(color, 120, 160, number), format="bgr24")
+                output.mux(stream.encode(shown))
+                if over.wait(0.04):
+                    break
+            output.mux(stream.encode(None))
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    try:
+        while not (folder / "live.m3u8").exists():
+            over.wait(0.05)
+        yield over
+    finally:
+        over.set()
+        writer.join()
 
 
 class Link:

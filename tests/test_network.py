@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import av
@@ -14,9 +15,10 @@ import numpy as np
 import pytest
 from av.video.stream import VideoStream
 
-from edgevid import Source, SourceError, SourceOptions, open_source
+from edgevid import RefusedError, Source, SourceError, SourceOptions, open_source
+from edgevid.sources.reach import GuardedFetching
 from tests.conftest import Outcome, picture, read_jsonl, write_clip
-from tests.servers import files_of, http_server
+from tests.servers import Halting, Locked, Quiet, files_of, http_server
 
 Cli = Callable[..., Outcome]
 HERE, THERE = "127.0.0.1", "127.0.0.2"
@@ -66,6 +68,84 @@ def test_a_playlist_leads_nowhere_else(playlist: Path, tmp_path: Path) -> None:
         with pytest.raises(SourceError, match="the playlist names 'file'"):
             sums(open_source(f"{here}/local.m3u8"))
         assert sums(open_source(f"{here}/local.m3u8", SourceOptions(allow_protocols=("file",))))
+
+
+def test_permission_for_files_is_none_for_hosts(playlist: Path, tmp_path: Path) -> None:
+    head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n"
+    with http_server(files_of(playlist.parent), THERE) as there, http_server(files_of(tmp_path)) as here:
+        (tmp_path / "other.m3u8").write_text(f"{head}{there}/clip0.ts\n#EXT-X-ENDLIST\n")
+        with pytest.raises(SourceError, match="leads to another host"):
+            sums(open_source(f"{here}/other.m3u8", SourceOptions(allow_protocols=("file",))))
+
+
+def test_a_playlist_leads_nowhere_else_by_a_redirection(playlist: Path, tmp_path: Path) -> None:
+    class Elsewhere(Quiet):
+        def do_GET(self) -> None:  # noqa: N802 - its name
+            self.send_response(302)
+            self.send_header("Location", f"{there}{self.path}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with http_server(files_of(playlist.parent), THERE) as there, http_server(Elsewhere) as here:
+        with pytest.raises(SourceError, match=f"leads to another host, {THERE}"):
+            GuardedFetching(f"{here}/p.m3u8", SourceOptions(), 4)(f"{here}/clip0.ts", 1, {})
+        GuardedFetching(f"{here}/p.m3u8", SourceOptions(allow_hosts=(THERE,)), 4)(f"{here}/clip0.ts", 1, {}).close()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ffconcat version 1.0\nfile clip0.ts\n", "it is no video, or of a kind that may open other files"),
+        (
+            '#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-KEY:METHOD=AES-128,URI="key"\n#EXTINF:2,\nclip0.ts\n#EXT-X-ENDLIST\n',
+            "the playlist is encrypted, which is not supported",
+        ),
+        ("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nabsent.ts\n#EXT-X-ENDLIST\n", "404 File not found"),
+    ],
+)
+def test_playlists_that_cannot_be_read(playlist: Path, text: str, message: str) -> None:
+    (playlist.parent / "key").write_bytes(bytes(16))
+    (playlist.parent / "bad.m3u8").write_text(text)
+    with http_server(files_of(playlist.parent)) as url, pytest.raises(SourceError, match=message):
+        sums(open_source(f"{url}/bad.m3u8"))
+
+
+def test_a_playlist_behind_a_password(playlist: Path, clip: Path) -> None:
+    with http_server(partial(Locked, directory=str(playlist.parent))) as url:
+        address = url.removeprefix("http://")
+        assert sums(open_source(f"http://viewer:secret@{address}/clip.m3u8")) == sums(open_source(clip))
+        with pytest.raises(RefusedError, match="401"):
+            open_source(f"http://viewer:wrong@{address}/clip.m3u8")
+
+
+def test_a_file_without_a_duration_is_a_file(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.h264", ["red"] * 30)
+    with http_server(files_of(tmp_path)) as url:
+        source = open_source(f"{url}/clip.h264")
+        assert not source.live
+        assert len(sums(source)) == 30
+    assert clip.exists()
+
+
+def test_a_file_that_stalls_on_its_way_can_be_left(bundle_path: Path, tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mkv", ["red", "blue"] * 100)
+    with http_server(partial(Halting, directory=str(tmp_path))) as url:
+        command = [sys.executable, "-m", "edgevid", "run", str(bundle_path), "--source", f"{url}/clip.mkv"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+            assert run.stderr
+            assert b"tflite-int8 on litert" in run.stderr.readline()
+            time.sleep(0.5)
+            run.send_signal(signal.SIGINT)
+            started = time.monotonic()
+            run.wait(10)
+            assert time.monotonic() - started < 2
+            assert run.returncode == 130
+
+
+def test_a_file_may_be_named_like_a_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_clip(tmp_path / "clip.mp4", ["red"] * 5).rename(tmp_path / "12:00.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert len(sums(open_source("12:00.mp4"))) == 5
 
 
 @pytest.mark.parametrize("name", ["playlist.m3u8", "script.ffconcat"])
@@ -123,6 +203,7 @@ def test_a_container_on_standard_input(bundle_path: Path, tmp_path: Path) -> Non
         ([], b"no video at all" * 99, 1, "stdin: it cannot be read as a video"),
         (["--size", "96x72"], b"too short", 1, "stdin: no frame of it can be decoded"),
         (["--stall-after", "soon"], b"", 2, "--stall-after 'soon': expected a time such as 4s"),
+        (["--stall-after", "never"], b"", 2, "--stall-after 'never': expected a time such as 4s"),
     ],
 )
 def test_what_is_wrong_with_standard_input(
@@ -146,6 +227,21 @@ def test_a_silent_standard_input_can_be_left(bundle_path: Path) -> None:
         run.wait(10)
         assert time.monotonic() - started < 2
         assert run.returncode == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_standard_input_that_stops_while_it_is_opened_can_be_left(bundle_path: Path, number: int) -> None:
+    command = [sys.executable, "-m", "edgevid", "run", str(bundle_path), "--source", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        assert run.stdin
+        run.stdin.write(b"\x1aE")
+        run.stdin.flush()
+        time.sleep(1.5)
+        run.send_signal(number)
+        started = time.monotonic()
+        run.wait(10)
+        assert time.monotonic() - started < 2
+        assert run.returncode == 128 + number
 
 
 def test_a_pattern_is_several_files_one_after_the_other(bundle_path: Path, cli: Cli, tmp_path: Path) -> None:

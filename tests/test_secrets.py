@@ -111,3 +111,8 @@ edgevid.cli.main()
         "8",
         f"ä rtsp://{'*' * len('ü:ö'.encode())}@h",
     ]
+
+
+def test_a_pipeline_shows_no_password() -> None:
+    shown = redact("gst:rtspsrc location=rtsp://cam/live user-id=admin user-pw=topsecret latency=0 ! appsink")
+    assert shown == "gst:rtspsrc location=rtsp://cam/live user-id=*** user-pw=*** latency=0 ! appsink"

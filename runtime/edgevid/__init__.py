@@ -21,13 +21,15 @@ if TYPE_CHECKING:
         GateError,
         MissingExtraError,
         ModelError,
+        RefusedError,
         SinkError,
         SourceError,
         UsageError,
     )
+    from edgevid.events import Event
     from edgevid.ring import RingBuffer
     from edgevid.smoothing import Prediction, Smoother
-    from edgevid.sources import Frame, Source, open_camera, open_source
+    from edgevid.sources import Frame, Source, SourceOptions, open_camera, open_source
 
 # ONNX Runtime reports the models it loads to its maker, by default, since 1.29; it reads this when it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -37,16 +39,19 @@ __all__ = [
     "Bundle",
     "BundleError",
     "EdgevidError",
+    "Event",
     "Frame",
     "GateError",
     "MissingExtraError",
     "ModelError",
     "Prediction",
+    "RefusedError",
     "RingBuffer",
     "SinkError",
     "Smoother",
     "Source",
     "SourceError",
+    "SourceOptions",
     "UsageError",
     "VideoClassifier",
     "__version__",

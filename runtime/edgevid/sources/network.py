@@ -97,10 +97,11 @@ class NetworkSource(VideoSource):
                 options = {**COMMON, **BY_SCHEME.get(self._scheme, {}), **settings}
                 return av.open(self._url, options=options, timeout=(TIMEOUT_S, TIMEOUT_S), io_open=fetching)
             except av.error.FFmpegError as error:
+                self._fetching.close()
                 failure = self._failure("it cannot be opened", error)
                 if not isinstance(error, av.error.ArgumentError):
                     break
-            except SourceError:
+            except BaseException:
                 self._fetching.close()
                 raise
         raise failure  # out here, since FFmpeg's own error has the URL in it, and its password

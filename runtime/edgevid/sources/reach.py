@@ -109,7 +109,11 @@ class SameHosts(HTTPRedirectHandler):
 
     def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
         """Check where a redirection leads."""
-        _check(urlsplit(newurl), self._allowed)
+        try:
+            _check(urlsplit(newurl), self._allowed)
+        except SourceError:
+            fp.close()
+            raise
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
