@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -398,6 +399,35 @@ def test_a_live_playlist_is_shown_at_its_own_speed_and_comes_back(tmp_path: Path
     assert 60 < len(steady) < 110  # 25 a second, though they come a segment at a time
     assert steady[-1].time == pytest.approx(steady[-1].arrived - seen[0].arrived, abs=0.5)
     assert [event.kind for event in events] == ["lost", "back", "lost"]
+
+
+def test_a_picture_that_goes_on_is_told_too() -> None:
+    class Halting(Script):
+        def __iter__(self) -> Iterator[Frame]:
+            for frame in super().__iter__():
+                still = 20 <= frame.index < 120
+                yield replace(frame, picture=picture("red", 8, 8, 0 if still else frame.index))
+
+    events: list[Event] = []
+    options = SourceOptions(frozen_after=0.1, reconnect_for=0.01)
+    source = ReconnectingSource("camera", lambda: Halting(150), options, patience=QUICK)
+    with Feed(source, tell=events.append) as feed, pytest.raises(SourceError, match="given up"):
+        deque(feed, maxlen=0)
+    assert [event.kind for event in events] == ["frozen", "moving", "lost"]
+
+
+def test_who_refuses_is_left_in_peace() -> None:
+    """Pauses that grow up to five seconds, while others are tried each twentieth of a second."""
+    attempts: list[float] = []
+
+    def refuse() -> Source:
+        attempts.append(time.monotonic())
+        raise RefusedError("the password is wrong")
+
+    options = SourceOptions(wait=True, reconnect_for=1.5)
+    with pytest.raises(SourceError, match="given up"):
+        ReconnectingSource("camera", refuse, options, patience=Patience(0.05, 0.05, 5))
+    assert 3 < len(attempts) < 11
 
 
 def test_time_neither_stops_nor_steps_back() -> None:
