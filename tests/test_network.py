@@ -266,6 +266,28 @@ def joined(*clips: Path) -> bytes:
     return b"".join(clip.read_bytes() for clip in clips)
 
 
+def test_sound_may_come_on_the_way(tmp_path: Path) -> None:
+    """A stream that was not there at the beginning ends nothing."""
+    silent = write_clip(tmp_path / "silent.ts", ["red"] * 50)  # longer than FFmpeg looks ahead
+    loud = tmp_path / "loud.ts"
+    with av.open(str(loud), "w") as container:
+        video, sound = container.add_stream("libx264", rate=25), container.add_stream("aac", rate=48000)
+        assert isinstance(video, VideoStream)
+        video.width, video.height, video.pix_fmt = 96, 72, "yuv420p"
+        for number in range(20):
+            frame = av.VideoFrame.from_ndarray(picture("blue", seed=number), format="bgr24")
+            container.mux(video.encode(frame))
+            samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            samples.sample_rate, samples.pts = 48000, number * 1024
+            container.mux(sound.encode(samples))
+        container.mux(video.encode(None))
+        container.mux(sound.encode(None))
+    joint = tmp_path / "joint.ts"
+    joint.write_bytes(joined(silent, loud))
+    with http_server(files_of(tmp_path)) as url:
+        assert len(sums(open_source(f"{url}/joint.ts"))) == 70
+
+
 def test_the_size_may_change_on_the_way(bundle_path: Path, cli: Cli, tmp_path: Path) -> None:
     """720p, 360p and 720p again: every frame gets the right label, and the annotated video is whole."""
     parts = [("red", 720, 1280), ("green", 360, 640), ("blue", 720, 1280)]
