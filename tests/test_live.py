@@ -35,9 +35,10 @@ from edgevid import (
 from edgevid.sources import camera as camera_module
 from edgevid.sources import network as network_module
 from edgevid.sources.camera import CameraSource
+from edgevid.sources.clock import Clock
 from edgevid.sources.feed import Feed
 from edgevid.sources.pick import Pick
-from edgevid.sources.reconnect import Clock, Patience, ReconnectingSource
+from edgevid.sources.reconnect import Patience, ReconnectingSource
 from tests.conftest import Outcome, picture, read_jsonl
 from tests.servers import Camera, Link, files_of, free_port, http_server, live_playlist, rtsp_server
 

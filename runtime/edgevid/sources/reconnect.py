@@ -13,6 +13,7 @@ from time import monotonic
 from edgevid.errors import RefusedError, SourceError
 from edgevid.events import Event
 from edgevid.sources.base import Frame, Source
+from edgevid.sources.clock import Clock
 from edgevid.sources.connection import Connection
 from edgevid.sources.frozen import StillPicture
 from edgevid.sources.options import SourceOptions
@@ -21,7 +22,6 @@ from edgevid.sources.pick import Pick
 __all__ = ["Patience", "ReconnectingSource"]
 
 FINEST_TIME_BASE = Fraction(1, 90_000)
-MOST_DRIFT_S = 5.0  # of a source's clock against ours
 LONGEST_OPENING_S = 5.0
 STALE_AFTER_S = 2.0  # open and unread
 MOST_HANGING = 4  # threads that were left in a call that does not return
@@ -244,33 +244,3 @@ class ReconnectingSource(Source):
         if away + pause > self._options.reconnect_for and not self._over.is_set():
             raise SourceError(f"{self.name}: away for {away:.0f} s; given up, see --reconnect-for")
         self._over.wait(pause)
-
-
-class Clock:
-    """The time of one stream over all connections, of each of which the source's times begin anew.
-
-    Attributes:
-        epoch: when the stream began, on the monotonic clock; None before its first frame.
-        last: the time of the last frame, in seconds.
-    """
-
-    def __init__(self) -> None:
-        self.epoch: float | None = None
-        self.last = 0.0
-        self._offset = 0.0
-
-    def time(self, time: float, arrived: float, begins: bool) -> float:
-        """Return the time in the stream of a frame with that time in its connection, which it may begin.
-
-        A source whose clock is set back, or falls behind, goes on by ours. One that is ahead, since its clock is faster
-        or much came at once, goes at half its speed until it is not: time neither stops nor steps back.
-        """
-        self.epoch = arrived if self.epoch is None else self.epoch
-        age = arrived - self.epoch
-        ahead = time + self._offset - age
-        if begins or time + self._offset < self.last or ahead < -MOST_DRIFT_S:
-            self._offset = max(age, self.last) - time
-        elif ahead > MOST_DRIFT_S:
-            self._offset -= (time + self._offset - self.last) / 2
-        self.last = time + self._offset
-        return self.last
