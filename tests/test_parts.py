@@ -17,7 +17,7 @@ from edgevid import Frame, Prediction, SinkError, open_source
 from edgevid.events import Event
 from edgevid.sinks import Sink, open_output, open_predictions, open_video
 from edgevid.sinks.parts import Split
-from edgevid.sinks.retention import Keep
+from edgevid.sinks.retention import Keep, Parts
 from edgevid.sinks.retrying import RetryingSink
 from edgevid.sources.realtime import RealtimeSource
 from tests.conftest import Outcome, picture, read_jsonl
@@ -75,10 +75,10 @@ def test_a_run_in_parts(cli: Cli, bundle_path: Path, clip: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--keep", "24h"], "--keep 24h: it deletes parts of outputs; give --segment"),
+        (["--keep", "24h"], "--keep: it deletes parts of outputs; give --segment"),
         (["--segment", "10"], "--segment 10: expected a time such as 10m"),
-        (["--segment", "10m"], "--segment 10m: it is for files"),
-        (["--segment", "10m", "--predictions", "-"], "--segment 10m: it is for files"),
+        (["--segment", "10m"], "--segment: it is for files"),
+        (["--segment", "10m", "--predictions", "-"], "--segment: it is for files"),
         (["--segment", "10m", "--predictions", "out.jsonl", "--keep", "lots"], "--keep lots: expected a time"),
         (
             ["--segment", "10m", "--predictions", "out.jsonl", "--keep", "1h", "--keep", "2h"],
@@ -262,3 +262,50 @@ def test_a_recording_in_a_folder_that_goes_away_and_comes_back(tmp_path: Path, c
     assert [event.kind for event in events] == ["stopped", "resumed"]
     assert math.isclose(events[0].time, 1.0)
     assert [len(list(folder.glob(f"out-00000{number}-*.mp4"))) for number in (1, 2, 3)] == [1, 1, 1]
+
+
+def test_no_frame_waits_until_the_part_before_is_complete(tmp_path: Path) -> None:
+    """A disk that takes half a second to complete a file, in parts of a fifth of a second."""
+
+    class Slow(Sink):
+        name, wrote = "slow", "a part"
+
+        def write(self, frame: Frame, prediction: Prediction) -> None:
+            pass
+
+        def close(self) -> None:
+            time.sleep(0.5)
+
+    sink = open_output(
+        str(tmp_path / "out.mp4"), lambda path, force: Slow(), lambda event: None, live=True, split=Split(0.2)
+    )
+    with sink:
+        for index in range(15):
+            write(sink, [index / 30])
+            time.sleep(1 / 30)
+        assert sink.dropped == 0
+
+
+def test_what_a_board_without_a_clock_has_written_is_not_old(tmp_path: Path) -> None:
+    for number in range(3):
+        part = tmp_path / f"out-{number + 1:06d}-19700101T000000Z.mp4"
+        part.touch()
+        os.utime(part, (60, 60))
+    parts = Parts(tmp_path / "out.mp4", Keep(seconds=3600))
+    parts.prune(None)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_parts_that_could_not_be_deleted_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "drive"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"out-{number + 1:06d}-20261126T000000Z.mp4").write_bytes(bytes(100))
+    parts = Parts(folder / "out.mp4", Keep(size=150))
+    folder.rename(tmp_path / "away")
+    parts.prune(None)
+    (tmp_path / "away").rename(folder)
+    monkeypatch.setattr("edgevid.sinks.retention.LOOK_EVERY_S", 0)
+    time.sleep(1.1)
+    parts.prune(None)
+    assert [part.name[:10] for part in folder.iterdir()] == ["out-000003"]

@@ -122,6 +122,9 @@ def test_broken_frames_are_counted(cli: Cli, bundle_path: Path, tmp_path: Path) 
         (["--source", "absent.mp4"], 1, "absent.mp4: no such file or folder; expected a video"),
         (["--camera", "63"], 1, "camera 63: it cannot be opened; "),
         ([], 2, "give one of --source FILE and --camera N"),
+        (["--source", "rtsp://127.0.0.1:1/x", "--wait", "--save", "/absent/x.mp4"], 1, "/absent does not exist"),
+        (["--source", "rtsp://127.0.0.1:1/x", "--wait", "--variant", "onnx-fp16"], 2, "onnx-fp16"),
+        (["--source", "rtsp://127.0.0.1:1/x", "--wait", "--keep", "24h"], 2, "--keep: it deletes parts"),
         (["--camera", "abc"], 2, "camera 'abc': expected a number such as 0"),
         (["--camera", "CLIP"], 2, "for a file use --source"),
         (["--camera", "-1"], 2, "camera '-1': expected a number"),
@@ -320,3 +323,17 @@ def test_times_and_rates_that_cannot_be_meant(
     outcome = cli("run", bundle_path, "--source", clip, *arguments)
     assert outcome.status == 2
     assert message in outcome.error
+
+
+def test_the_command_alone_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = subprocess.run([sys.executable, "-m", "edgevid", "run"], capture_output=True, text=True, check=False)
+    assert done.returncode in (1, 2)
+    assert "unexpected" not in done.stderr
+
+
+def test_a_log_that_is_full_ends_nothing(bundle_path: Path, clip: Path) -> None:
+    command = [sys.executable, "-m", "edgevid", "run", str(bundle_path), "--source", str(clip), "--predictions", "-"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True, check=False)
+    assert done.returncode == 0
+    assert len(read_jsonl(done.stdout)) == 60

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -44,7 +45,7 @@ def test_no_secret_parameter_is_left(name: str, value: str, separator: str) -> N
     url = f"http://10.0.0.7/hls{separator}{name}=%s"
     assume(value not in url % "***")
     assert redact(f"'{url % value}': gone") == f"'{url % '***'}': gone"
-    assert redact(f"{url % value}&user=a") == f"{url % '***'}&user=a"
+    assert redact(f"{url % value}&mode=a") == f"{url % '***'}&mode=a"
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_no_secret_parameter_is_left(name: str, value: str, separator: str) -> N
         "clip.mp4: 60 frames at 25 a second",
         "rtsp://10.0.0.7:554/live: no answer",
         "--engine-option 'x': expected KEY=VALUE",
-        "http://10.0.0.7/user%40mail?quality=7&user=a",
+        "http://10.0.0.7/mail%40home?quality=7&mode=a",
         "write to someone@example.org",
     ],
 )
@@ -116,3 +117,23 @@ edgevid.cli.main()
 def test_a_pipeline_shows_no_password() -> None:
     shown = redact("gst:rtspsrc location=rtsp://cam/live user-id=admin user-pw=topsecret latency=0 ! appsink")
     assert shown == "gst:rtspsrc location=rtsp://cam/live user-id=*** user-pw=*** latency=0 ! appsink"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://10.0.0.7/snap?loginuse=bob&loginpas=geheim",
+        "rtsp://10.0.0.7/user=bob_password=geheim_channel=1.sdp",
+        "rtsp://bob:my geheim@10.0.0.7/live: lost",
+        'gst:rtspsrc user-id = bob user-pw="my geheim" ! appsink',
+        "headers=Authorization: Bearer geheim",
+    ],
+)
+def test_the_ways_of_other_cameras_are_known(text: str) -> None:
+    assert not re.search("bob|geheim", redact(text))
+
+
+def test_a_source_option_that_is_wrong_is_not_shown(cli: Callable[..., Outcome], clip: Path, tmp_path: Path) -> None:
+    outcome = cli("run", "--source", clip, "--source-option", "headers:topsecret")
+    assert outcome.status == 2
+    assert outcome.error == "edgevid: --source-option: expected KEY=VALUE, such as rtsp_transport=udp"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -57,4 +58,5 @@ class Journal:
         """Tell an event."""
         with self._one_at_a_time:
             for listener in self._listeners:
-                listener(event)
+                with suppress(Exception):  # a log that is full must hinder neither the others nor what goes on
+                    listener(event)

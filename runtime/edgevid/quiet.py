@@ -9,7 +9,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import IO
 
 __all__ = ["Captured", "captured", "pass_on_by", "quiet_at_exit", "show_all"]
 
@@ -35,7 +36,7 @@ def captured(*descriptors: int, passing_on: Callable[[bytes], bool] = lambda lin
     Yields:
         What was written, once the block has ended, however it ended.
     """
-    with _ONE_AT_A_TIME, tempfile.TemporaryFile() as file:
+    with _ONE_AT_A_TIME, _scratch() as file:
         _flush()
         kept = Captured()
         saved = {descriptor: os.dup(descriptor) for descriptor in descriptors}
@@ -51,7 +52,15 @@ def captured(*descriptors: int, passing_on: Callable[[bytes], bool] = lambda lin
             file.seek(0)
             lines = file.readlines()
             kept.text = b"".join(lines).decode(errors="replace")
-            _pass_on(descriptors[-1], b"".join(line for line in lines if passing_on(line) or _show_all.is_set()))
+            with suppress(OSError):  # a log that is full is no failure of what was captured
+                _pass_on(descriptors[-1], b"".join(line for line in lines if passing_on(line) or _show_all.is_set()))
+
+
+def _scratch() -> IO[bytes]:
+    """Return a file without a name; in memory where there are such, since the disk may be full."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("edgevid"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def show_all(wanted: bool) -> None:

@@ -15,12 +15,19 @@ __all__ = ["hide_arguments", "redact", "redact_all"]
 USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:(:/{1,2})(\S*)(@)|(%3A%2F%2F)(\S*)(@|%40))", re.IGNORECASE)
 # A quote or a colon at the end of a word is the message's, not the value's.
 PARAMETER = re.compile(
-    r"((?:[?&;/#]|%(?:3F|26|3B|2F|23))[^\s=?&;/#]*?(?:pass|pwd|token|secret|key|auth|sig)[^\s=?&;/#]*?(?:=|%3D))"
+    r"((?:[?&;/#]|%(?:3F|26|3B|2F|23))[^\s=?&;/#]*?(?:pass|pas|pwd|pw|user|usr|login|token|secret|key|auth|credential|sig)[^\s=?&;/#]*?(?:=|%3D))"
     r"([^\s&]+?)(?=&|['\"):,;\]]*(?:\s|$))",
     re.IGNORECASE,
 )
+# Those of recorders, in a path: /user=admin_password=secret_channel=1.sdp
+FIELD = re.compile(r"([_,](?:pass\w*?|pwd|pw|pas|user)=)([^\s&_,]+)", re.IGNORECASE)
+# A password with a space in it.
+SPACED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://)([^\s/@:]+:[^/@\n]*)(?=@)")
 # Of a GStreamer element.
-PROPERTY = re.compile(r"(?<!\S)((?:user-id|(?:[a-z]+-)?(?:pw|password|passphrase))=)(\S+)", re.IGNORECASE)
+PROPERTY = re.compile(
+    r"(?<!\S)((?:user-id|(?:[a-z]+-)?(?:pw|password|passphrase))\s*=\s*)(\"[^\"]*\"|\S+)", re.IGNORECASE
+)
+HEADER = re.compile(r"(Authorization:\s*)(.*)", re.IGNORECASE)
 ARGUMENTS_BEGIN, ARGUMENTS_END = 48, 49  # fields of /proc/PID/stat
 
 
@@ -68,6 +75,6 @@ def _masked(text: str, mask: Callable[[str], str]) -> str:
         return f"{scheme}{colon}{mask(secret)}{at}"
 
     text = USER.sub(user, text)
-    for pattern in (PARAMETER, PROPERTY):
+    for pattern in (SPACED, PARAMETER, FIELD, PROPERTY, HEADER):
         text = pattern.sub(lambda match: f"{match[1]}{mask(match[2])}", text)
     return text

@@ -123,6 +123,8 @@ class Monitor:
         health.reconnects += event.kind == "back"
         if health.state != "starting":
             self._change(STATE_AFTER.get(event.kind, health.state))
+        self._due = self._write_due = time.monotonic()
+        self.beat()
         notify(f"STATUS={health.message}")
 
     def close(self) -> None:

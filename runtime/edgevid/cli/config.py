@@ -126,7 +126,7 @@ def _other_type(parameter: click.Parameter, value: Any) -> str | None:
 def _last_given(arguments: Sequence[str], option: str) -> str | None:
     """Return what an option is given on a command line that is not parsed yet."""
     given = None
-    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=False):
         name, equals, value = argument.partition("=")
         if name == option:
             given = value if equals else following

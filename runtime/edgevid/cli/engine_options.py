@@ -48,7 +48,7 @@ engine_options = adding(
 )
 
 
-def key_values(texts: Sequence[str], option: str = "--engine-option") -> dict[str, str]:
+def key_values(texts: Sequence[str]) -> dict[str, str]:
     """Return options given as ``KEY=VALUE``.
 
     Raises:
@@ -58,6 +58,6 @@ def key_values(texts: Sequence[str], option: str = "--engine-option") -> dict[st
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise UsageError(f"{option} {text!r}: expected KEY=VALUE")
+            raise UsageError(f"--engine-option {text!r}: expected KEY=VALUE")
         found[key] = value
     return found

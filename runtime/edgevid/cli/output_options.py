@@ -13,14 +13,37 @@ import click
 from edgevid.cli.terminal import adding, completing_paths
 from edgevid.errors import UsageError
 from edgevid.events import Event
-from edgevid.sinks import STDOUT, Sink, open_output, open_predictions, open_video, open_window
+from edgevid.sinks import (
+    PREDICTION_SUFFIXES,
+    STDOUT,
+    VIDEO_SUFFIXES,
+    Sink,
+    check_suffix,
+    open_output,
+    open_predictions,
+    open_video,
+    open_window,
+)
 from edgevid.sinks.background import BackgroundSink
+from edgevid.sinks.base import check_output
 from edgevid.sinks.parts import UNSPLIT, Split
-from edgevid.sinks.retention import parse_keep
+from edgevid.sinks.retention import KEEP_ALL, Keep, parse_keep
 from edgevid.sources import Source
 from edgevid.units import time_seconds
 
 __all__ = ["OutputOptions", "output_options", "take_outputs"]
+
+
+def _segment(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    seconds = None if text is None else time_seconds(text)
+    if text is not None and seconds is None:
+        raise UsageError(f"--segment {text}: expected a time such as 10m or 90s")
+    return seconds
+
+
+def _keep(ctx: click.Context, parameter: click.Parameter, texts: Sequence[str]) -> Keep:
+    return parse_keep(texts)
+
 
 output_options = adding(
     click.option("--save", metavar="OUT.mp4", shell_complete=completing_paths(), help="Write annotated video (H.264)."),
@@ -33,12 +56,14 @@ output_options = adding(
     click.option(
         "--segment",
         metavar="TIME",
+        callback=_segment,
         help="Write --save and --predictions in parts of this length, 10m say: "
         "out.mp4 as out-000001-20261126T054012Z.mp4.",
     ),
     click.option(
         "--keep",
         metavar="TIME|SIZE",
+        callback=_keep,
         multiple=True,
         help="Delete parts closed longer ago than 24h, say, or an output's oldest beyond 10GB; give it twice for both.",
     ),
@@ -53,8 +78,8 @@ class OutputOptions:
 
     save: str | None
     predictions: str | None
-    segment: str | None
-    keep: Sequence[str]
+    segment: float | None
+    keep: Keep
     show: bool
     force: bool
 
@@ -62,6 +87,19 @@ class OutputOptions:
     def files(self) -> list[Path]:
         """The files to write."""
         return [Path(name) for name in (self.save, self.predictions) if name and name != STDOUT]
+
+    def check_names(self) -> None:
+        """Refuse what cannot be written, before a source is waited for.
+
+        Raises:
+            UsageError: a name or a combination cannot be meant.
+            SinkError: a folder is absent, or a file exists and --force is not given.
+        """
+        for name, suffixes in ((self.save, VIDEO_SUFFIXES), (self.predictions, PREDICTION_SUFFIXES)):
+            if name and name != STDOUT:
+                check_suffix(name, suffixes)
+                check_output(Path(name), self.force or self.segment is not None)
+        self.split()
 
     def check(self, source: Source, *others: Path | None) -> None:
         """Refuse to write over what is read, or one output over another, whatever --force says.
@@ -76,24 +114,19 @@ class OutputOptions:
             if output.exists() and any(output.samefile(file) for file in source.files):
                 raise UsageError(f"{output}: it is the source itself, and would be lost; name another file")
 
-    def split(self, source: Source) -> Split:
+    def split(self, leave: Sequence[Path] = ()) -> Split:
         """Return in which parts outputs are written.
 
         Raises:
             UsageError: it cannot be meant.
         """
         if self.segment is None:
-            if self.keep:
-                raise UsageError(
-                    f"--keep {self.keep[0]}: it deletes parts of outputs; give --segment 10m, say, as well"
-                )
+            if self.keep != KEEP_ALL:
+                raise UsageError("--keep: it deletes parts of outputs; give --segment 10m, say, as well")
             return UNSPLIT
-        seconds = time_seconds(self.segment)
-        if seconds is None:
-            raise UsageError(f"--segment {self.segment}: expected a time such as 10m or 90s")
         if not self.files or self.predictions == STDOUT:
-            raise UsageError(f"--segment {self.segment}: it is for files; name some with --save or --predictions")
-        return Split(seconds, parse_keep(self.keep), source.files)
+            raise UsageError("--segment: it is for files; name some with --save and --predictions, and not -")
+        return Split(self.segment, self.keep, leave)
 
     def sinks(self, source: Source, stop: threading.Event, tell: Callable[[Event], None]) -> Iterator[Sink]:
         """Open the outputs, one after the other; ``tell`` gets what happens to them, a window sets ``stop``.
@@ -102,7 +135,7 @@ class OutputOptions:
             UsageError: a name or a combination cannot be meant.
             SinkError: one of them cannot be opened.
         """
-        live, split, force = source.live, self.split(source), self.force
+        live, split, force = source.live, self.split(source.files), self.force
 
         def output(name: str, open_part: Callable[[Path, bool], Sink]) -> Sink:
             return open_output(name, open_part, tell, live=live, split=split, force=force)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgevid.backends import BackendOptions
-from edgevid.bundle import BUNDLE_SUFFIX, find_bundle
-from edgevid.choice import choose
+from edgevid.bundle import BUNDLE_SUFFIX, Bundle, find_bundle
+from edgevid.choice import Choice, choose
 from edgevid.classifier import VideoClassifier
 from edgevid.cli.config import ConfiguredCommand
 from edgevid.cli.engine_options import engine_options, key_values
@@ -64,10 +64,19 @@ Without BUNDLE: $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the s
 """
 
 
+def _window(ctx: click.Context, parameter: click.Parameter, value: Any) -> int | None:
+    return None if value is None else check_window(value)
+
+
 @click.command(cls=ConfiguredCommand, epilog=EPILOG)
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @source_options
-@click.option("--window", metavar="K", help="Average over the last K predictions; 1 for none.  [default: the bundle's]")
+@click.option(
+    "--window",
+    metavar="K",
+    callback=_window,
+    help="Average over the last K predictions; 1 for none.  [default: the bundle's]",
+)
 @click.option(
     "--variant",
     type=click.Choice(VARIANT_IDS),
@@ -112,7 +121,7 @@ class RunOptions(ServiceOptions):
     bundle: Path | None
     source: str | None
     camera: str | None
-    window: str | None
+    window: int | None
     variant: str | None
     backend: str
     device: str
@@ -143,7 +152,10 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
         journal = Journal()
         for listener in (terminal.event, monitor.on_event):
             journal.listen(listener)
-        source = stack.enter_context(_opened(options, journal))
+        if options.wishes.wait:  # what is wrong is told now, and not when a camera comes at last
+            options.outputs.check_names()
+            _choice(options, live=True)
+        source = stack.enter_context(_opened(options, replace(options.wishes, idle=monitor.beat), journal))
         if source.live:
             keep_small()
             journal.listen(lambda event: give_back() if event.kind == "back" else None)
@@ -152,11 +164,15 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
         )  # until now Ctrl-C ends it at once
         stop = stack.enter_context(stop_on_signals(signals, source.interrupt))
         feed = stack.enter_context(Feed(source, pick, stop, tell=journal, wait=monitor.beat))
-        monitor.dropped = lambda: {"frames": feed.dropped, "broken": source.broken}
         options.outputs.check(source, options.health)
         sinks = [stack.enter_context(sink) for sink in options.outputs.sinks(source, stop, journal)]
         for sink in sinks:
             journal.listen(sink.write_event)
+        monitor.dropped = lambda: {
+            "frames": feed.dropped,
+            "broken": source.broken,
+            **{loss.name: loss.dropped + loss.missing for loss in losses(sinks)},
+        }
         terminal.message(what_runs(classifier))
         progress = stack.enter_context(terminal.progress("frames"))
         task = progress.add_task(redact(source.name), total=_frames_expected(feed, options.max_frames))
@@ -189,8 +205,8 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
     return 128 + signals[0] if signals else 0
 
 
-def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoClassifier:
-    """Return the classifier that was asked for; say what was chosen where that was left open, and why."""
+def _choice(options: RunOptions, live: bool) -> tuple[Bundle, BackendOptions, Choice]:
+    """Return what runs, and what it was chosen by."""
     engine = BackendOptions(
         device=options.device,
         allow_partial=options.allow_partial,
@@ -204,7 +220,12 @@ def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoCla
     if live and options.workers > 1:
         raise UsageError(f"--workers {options.workers}: a camera's frame is classified alone; leave it out")
     bundle = find_bundle(options.bundle, options.require_signature)
-    choice = choose(bundle, options.backend, options.variant, engine, live)
+    return bundle, engine, choose(bundle, options.backend, options.variant, engine, live)
+
+
+def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoClassifier:
+    """Return the classifier that was asked for; say what was chosen where that was left open, and why."""
+    bundle, engine, choice = _choice(options, live)
     if choice.stale:
         terminal.message(f"what bench measured is left aside: {choice.stale}; run 'edgevid bench' again")
     if choice.why:
@@ -212,7 +233,7 @@ def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoCla
     threads, workers = share_cores(live, options.threads or choice.threads, options.workers, choice.device)
     return VideoClassifier(
         bundle,
-        window=None if options.window is None else check_window(options.window),
+        window=options.window,
         backend=choice.backend,
         variant=choice.variant.id,
         device=choice.device,
@@ -228,18 +249,18 @@ def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoCla
     )
 
 
-def _opened(options: RunOptions, journal: Journal) -> Source:
+def _opened(options: RunOptions, wishes: SourceOptions, journal: Journal) -> Source:
     if options.source is not None and options.camera is not None:
         raise UsageError("--source and --camera: give one of them")
     if options.source is not None:
-        source = open_source(options.source, options.wishes, journal)
+        source = open_source(options.source, wishes, journal)
         if source.live and (options.start or options.end is not None or options.realtime):
             raise UsageError(f"--start, --end and --realtime are for files; {source.name} is live")
         return RealtimeSource(source) if options.realtime else source
     if options.camera is not None:
         if options.start or options.end is not None or options.realtime:
             raise UsageError("--start, --end and --realtime are for a --source; a camera has no beginning")
-        return open_camera(options.camera, options.wishes, journal)
+        return open_camera(options.camera, wishes, journal)
     bundle = options.bundle
     hint = f"; {bundle} was read as BUNDLE" if bundle and bundle.suffix != BUNDLE_SUFFIX else ""
     raise UsageError(f"give one of --source FILE and --camera N{hint}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -18,6 +19,38 @@ __all__ = ["source_options", "take_wishes"]
 
 NEVER = ("0", "never")
 
+
+def _size(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", text)
+    if match is None:
+        raise UsageError(f"--size {text!r}: expected WIDTHxHEIGHT, such as 1280x720")
+    return int(match[1]), int(match[2])
+
+
+def _time(ctx: click.Context, parameter: click.Parameter, text: str) -> float:
+    seconds = time_seconds(text)
+    if seconds is None:
+        raise UsageError(f"{parameter.opts[0]} {text!r}: expected a time such as 4s or 10m")
+    return seconds
+
+
+def _time_or_never(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float:
+    if text is None or text in NEVER:
+        return math.inf
+    seconds = time_seconds(text)
+    if seconds is None:
+        raise UsageError(f"{parameter.opts[0]} {text!r}: expected a time such as 4s or 10m, or never")
+    return seconds
+
+
+def _pairs(ctx: click.Context, parameter: click.Parameter, texts: Sequence[str]) -> dict[str, str]:
+    if not all(re.match("[^=]+=", text) for text in texts):  # the value may be a secret, and is not shown
+        raise UsageError(f"{parameter.opts[0]}: expected KEY=VALUE, such as rtsp_transport=udp")
+    return key_values(texts)
+
+
 source_options = adding(
     click.option(
         "--source",
@@ -27,21 +60,30 @@ source_options = adding(
         "sample:bikes, - for stdin, or gst: and a GStreamer pipeline.",
     ),
     click.option("--camera", metavar="N", help="The number of a camera, or its path: the newest frame is classified."),
-    click.option("--size", metavar="WIDTHxHEIGHT", help="Of the camera's pictures, or of raw frames on stdin."),
+    click.option(
+        "--size", metavar="WIDTHxHEIGHT", callback=_size, help="Of the camera's pictures, or of raw frames on stdin."
+    ),
     click.option("--fps", type=float, default=0.0, help="Frames a second of the camera, or of raw frames on stdin."),
     click.option("--format", metavar="NAME", help="Pixel format: MJPG or YUYV of a camera, bgr24 or yuv420p on stdin."),
     click.option("--wait", is_flag=True, help="Wait for a camera or stream that is not there yet."),
     click.option(
         "--stall-after",
         metavar="TIME",
+        callback=_time,
         default="4s",
         show_default=True,
         help="A camera or stream without a frame for so long is lost, and opened again.",
     ),
-    click.option("--reconnect-for", metavar="TIME", help="Give up one that is away for so long.  [default: never]"),
+    click.option(
+        "--reconnect-for",
+        metavar="TIME",
+        callback=_time_or_never,
+        help="Give up one that is away for so long.  [default: never]",
+    ),
     click.option(
         "--frozen-after",
         metavar="TIME",
+        callback=_time_or_never,
         default="10s",
         show_default=True,
         help="Report a live picture that does not change for so long; 0 for never.",
@@ -61,6 +103,7 @@ source_options = adding(
     click.option(
         "--source-option",
         metavar="KEY=VALUE",
+        callback=_pairs,
         multiple=True,
         help="Passed to FFmpeg, such as rtsp_transport=udp; may be repeated.",
     ),
@@ -71,35 +114,17 @@ def take_wishes(options: dict[str, Any]) -> SourceOptions:
     """Take the values of the options, but for --source and --camera, out of all that a command was given.
 
     Raises:
-        UsageError: one of them cannot be meant.
+        UsageError: one of them is out of range.
     """
     return SourceOptions(
-        size=_size(options.pop("size")),
+        size=options.pop("size"),
         fps=options.pop("fps"),
         format=options.pop("format"),
         wait=options.pop("wait"),
-        stall_after=_time("--stall-after", options.pop("stall_after"), never=False),
-        reconnect_for=_time("--reconnect-for", options.pop("reconnect_for")),
-        frozen_after=_time("--frozen-after", options.pop("frozen_after")),
+        stall_after=options.pop("stall_after"),
+        reconnect_for=options.pop("reconnect_for"),
+        frozen_after=options.pop("frozen_after"),
         allow_protocols=tuple(options.pop("allow_protocol")),
         allow_hosts=tuple(options.pop("allow_host")),
-        engine_options=key_values(options.pop("source_option"), "--source-option"),
+        engine_options=options.pop("source_option"),
     )
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", text)
-    if match is None:
-        raise UsageError(f"--size {text!r}: expected WIDTHxHEIGHT, such as 1280x720")
-    return int(match[1]), int(match[2])
-
-
-def _time(option: str, text: str | None, never: bool = True) -> float:
-    if never and (text is None or text in NEVER):
-        return math.inf
-    seconds = time_seconds(text or "")
-    if seconds is None:
-        raise UsageError(f"{option} {text!r}: expected a time such as 4s or 10m{', or never' if never else ''}")
-    return seconds

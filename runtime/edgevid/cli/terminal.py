@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -84,7 +84,8 @@ class Terminal:
     def close(self) -> None:
         """Release the terminal."""
         pass_on_by()
-        self.console.file.close()
+        with suppress(OSError):
+            self.console.file.close()
 
     def error(self, text: str, error: BaseException | None = None) -> None:
         """Write an error as one line, with --debug after the traceback of ``error``."""
@@ -94,8 +95,9 @@ class Terminal:
             self._log("error", line, {"traceback": trace} if trace else {})
             return
         style = "red" if self.console.is_terminal else None
-        self.console.out(redact(trace), end="", highlight=False)
-        self.console.print(f"edgevid: {redact(line)}", style=style, markup=False)
+        with suppress(OSError):  # a log that cannot be written, as the disk is full say, must not end what goes on
+            self.console.out(redact(trace), end="", highlight=False)
+            self.console.print(f"edgevid: {redact(line)}", style=style, markup=False)
 
     def message(self, text: str) -> None:
         """Write a line of interest, unless --quiet."""
@@ -112,11 +114,13 @@ class Terminal:
         if self.log_format == "json":
             self._log(level, text, about)
         else:
-            self.console.print(redact(text), markup=False)
+            with suppress(OSError):
+                self.console.print(redact(text), markup=False)
 
     def _log(self, level: str, text: str, about: dict[str, Any]) -> None:
         line = redact_all({"time": utc_now(), "level": level, "message": text, **about})
-        self.console.out(json.dumps(line, ensure_ascii=False, default=str), highlight=False)
+        with suppress(OSError):
+            self.console.out(json.dumps(line, ensure_ascii=False, default=str), highlight=False)
 
     def message_lines(self, *lines: str) -> None:
         """Write lines of interest, unless --quiet."""

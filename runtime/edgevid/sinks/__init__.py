@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 
@@ -20,6 +20,7 @@ __all__ = [
     "PREDICTION_SUFFIXES",
     "VIDEO_SUFFIXES",
     "Sink",
+    "check_suffix",
     "open_output",
     "open_predictions",
     "open_video",
@@ -32,6 +33,18 @@ PREDICTION_SUFFIXES = {".jsonl": "JsonLinesSink", ".csv": "CsvSink"}
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov")
 
 
+def check_suffix(name: str | Path, known: Iterable[str]) -> str:
+    """Return the suffix of a file's name, in small letters, if it is one of those known.
+
+    Raises:
+        UsageError: it is another one.
+    """
+    suffix = Path(name).suffix.lower()
+    if suffix not in known:
+        raise UsageError(f"output file {str(name)!r}: expected a name ending in {' or '.join(known)}")
+    return suffix
+
+
 def open_predictions(name: str | Path, *, force: bool = False, live: bool = False) -> Sink:
     """Open a file for predictions, ``.jsonl`` or ``.csv``; ``-`` writes JSON lines to stdout.
 
@@ -40,11 +53,7 @@ def open_predictions(name: str | Path, *, force: bool = False, live: bool = Fals
         SinkError: the file exists and ``force`` is false, or it cannot be created.
     """
     path = None if name == STDOUT else Path(name)
-    suffix = path.suffix.lower() if path else ".jsonl"
-    if suffix not in PREDICTION_SUFFIXES:
-        raise UsageError(
-            f"predictions file {str(name)!r}: expected a name ending in {' or '.join(PREDICTION_SUFFIXES)}"
-        )
+    suffix = check_suffix(path, PREDICTION_SUFFIXES) if path else ".jsonl"
     module = import_module("edgevid.sinks.predictions")
     sink: Sink = getattr(module, PREDICTION_SUFFIXES[suffix])(path, force, live)
     return sink
@@ -58,8 +67,7 @@ def open_video(name: str | Path, source: Source, *, force: bool = False) -> Sink
         SinkError: the file exists and ``force`` is false, or it cannot be created.
     """
     path = Path(name)
-    if path.suffix.lower() not in VIDEO_SUFFIXES:
-        raise UsageError(f"video file {str(name)!r}: expected a name ending in {', '.join(VIDEO_SUFFIXES)}")
+    check_suffix(path, VIDEO_SUFFIXES)
     module = import_module("edgevid.sinks.video")
     sink: Sink = module.VideoSink(path, source.rate, source.time_base, force, source.live)
     return sink
@@ -91,7 +99,7 @@ def open_output(
     path = Path(name)
     if not live and math.isinf(split.segment_s):
         return open_part(path, force)
-    parts = PartsSink(path, open_part, split, force)
+    parts = PartsSink(path, open_part, split, force, aside=live)
     return BackgroundSink(RetryingSink(parts, path, tell)) if live else parts
 
 

@@ -49,7 +49,8 @@ class Syncer:
             if error.errno not in NOT_TO_BE_SYNCED:
                 self.failure = error
         finally:
-            os.close(self._descriptor)
+            with suppress(OSError):  # a network drive may tell even now that it is full; it has told so before
+                os.close(self._descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -47,13 +48,19 @@ class PartsSink(Sink):
         open_part: opens the sink of a file; the second argument is whether to replace it.
         split: when a part ends, and which are deleted.
         force: replace ``path`` if it exists; parts replace nothing.
+        aside: complete a segment on a thread while the next is written, since a disk may take seconds for that.
 
     Raises:
         SinkError: ``path`` is to be written and exists, or its folder is absent.
     """
 
     def __init__(
-        self, path: Path, open_part: Callable[[Path, bool], Sink], split: Split = UNSPLIT, force: bool = False
+        self,
+        path: Path,
+        open_part: Callable[[Path, bool], Sink],
+        split: Split = UNSPLIT,
+        force: bool = False,
+        aside: bool = False,
     ) -> None:
         segments = not math.isinf(split.segment_s)
         first = open_part(path, force or segments)  # creates nothing yet, and says what kind of sink they all are
@@ -63,6 +70,8 @@ class PartsSink(Sink):
         self._segment_s = split.segment_s
         self._parts = Parts(path, split.keep, split.leave)
         self._part: Sink | None = None
+        self._aside = aside
+        self._ending: Ending | None = None
         self._writing = path
         self._first_time: float | None = None
         self._segment = 0
@@ -81,6 +90,8 @@ class PartsSink(Sink):
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Write to the part that is open, or to a new one."""
+        if self._ending and not self._ending.is_alive():
+            self._ended()
         self.make_room()
         self._move_on(frame.time)
         self._attempt(lambda part: part.write(frame, prediction))
@@ -113,7 +124,7 @@ class PartsSink(Sink):
         segment = math.floor((time - self._first_time) / self._segment_s)
         if segment != self._segment:
             self._segment = segment
-            self._end_part()
+            self._end_part(self._aside)
 
     def _opened(self) -> Sink:
         if self._closed:
@@ -121,19 +132,53 @@ class PartsSink(Sink):
         try:
             self._path.parent.stat()  # a network drive that went away has no folder
             self._writing = self._path if self._whole_first else self._parts.next_path()
+            return self._open_part(self._writing, self._force and self._whole_first)
         except OSError as error:
             raise SinkError(f"{self._path}: it cannot be written ({error.strerror}); choose another place") from error
-        return self._open_part(self._writing, self._force and self._whole_first)
 
-    def _end_part(self) -> None:
+    def _end_part(self, aside: bool = False) -> None:
+        """Complete the part that is open, after the one before it."""
         part, self._part = self._part, None
-        if part is None:
-            return
         try:
-            part.close()
+            self._ended()
         finally:
-            self.missing += part.unsaved
-            if part.wrote:
-                self._count, self._last = self._count + 1, part.wrote
-                self._parts.add(self._writing)
-                self._whole_first = False
+            if part:
+                self._parts.take(self._writing)
+                self._ending = Ending(part, self._writing)
+                self._ending.start()
+                if not aside:
+                    self._ended()
+
+    def _ended(self) -> None:
+        """Wait until the part before is complete, and take note of it; raises what went wrong."""
+        ending, self._ending = self._ending, None
+        if ending is None:
+            return
+        ending.join()
+        self.missing += ending.part.unsaved
+        if ending.part.wrote:
+            self._count, self._last = self._count + 1, ending.part.wrote
+            self._parts.add(ending.path)
+            self._whole_first = False
+        if ending.failure:
+            raise ending.failure
+
+
+class Ending(threading.Thread):
+    """Completes a part.
+
+    Attributes:
+        failure: what went wrong.
+    """
+
+    def __init__(self, part: Sink, path: Path) -> None:
+        super().__init__(name="edgevid-ending", daemon=True)
+        self.part, self.path = part, path
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        """Complete it."""
+        try:
+            self.part.close()
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            self.failure = error

@@ -16,6 +16,7 @@ from edgevid.units import size_bytes, time_seconds
 
 __all__ = ["KEEP_ALL", "Keep", "Parts", "parse_keep"]
 
+EARLIEST = datetime(2025, 1, 1, tzinfo=timezone.utc).timestamp()  # before that no clock was right that saw this program
 LOOK_EVERY_S = 1.0
 
 
@@ -79,18 +80,23 @@ class Parts:
         for number, part in sorted(self._found()):
             self._last = number
             if part.resolve() not in left:
-                self._add(part, max(0.0, time.time() - part.stat().st_mtime))  # only the wall clock knows, if at all
+                self._add(part, _age(part))
 
     def next_path(self) -> Path:
         """Return the name of a new part: numbers go on after the highest that is there or was."""
-        number = max([self._last, *(number for number, _ in self._found())]) + 1
+        number = self._last + 1
         clock = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
         return self._path.with_name(f"{self._path.stem}-{number:06d}-{clock}{self._path.suffix}")
 
+    def take(self, part: Path) -> None:
+        """Take note that a part has its number."""
+        if match := self._name.fullmatch(part.name):
+            self._last = max(self._last, int(match[1]))
+
     def add(self, part: Path) -> None:
         """Take note of a part that was closed just now."""
-        if match := self._name.fullmatch(part.name):
-            self._last = int(match[1])
+        self.take(part)
+        if self._name.fullmatch(part.name):
             self._add(part, age=0.0)
 
     def prune(self, writing: Path | None) -> None:
@@ -104,18 +110,37 @@ class Parts:
             return
         self._look_next = now + LOOK_EVERY_S
         total = sum(part.size for part in self._closed) + _size(writing)
-        while self._closed and (total > self._keep.size or now - self._closed[0].closed > self._keep.seconds):
-            oldest = self._closed.pop(0)
-            total -= oldest.size
-            with suppress(OSError):  # whoever took it away, or does not let us, has it
-                oldest.path.unlink()
+        for part in list(self._closed):
+            if total <= self._keep.size and now - part.closed <= self._keep.seconds:
+                return
+            if _deleted(part.path):  # else, as the drive is away say, it is tried again
+                self._closed.remove(part)
+                total -= part.size
 
     def _add(self, part: Path, age: float) -> None:
-        self._closed.append(Part(part, _size(part), time.monotonic() - age))
+        if self._keep != KEEP_ALL:
+            self._closed.append(Part(part, _size(part), time.monotonic() - age))
 
     def _found(self) -> list[tuple[int, Path]]:
         matches = ((self._name.fullmatch(file.name), file) for file in self._path.parent.iterdir())
         return [(int(match[1]), file) for match, file in matches if match and file.is_file()]
+
+
+def _age(part: Path) -> float:
+    """Return how long ago a part was closed that was there at the start, in seconds, as far as the wall clock knows.
+
+    A board without a clock of its own begins each time in the past, 1970 say: what it has written then is as of now.
+    """
+    changed = part.stat().st_mtime
+    return max(0.0, time.time() - changed) if changed > EARLIEST else 0.0
+
+
+def _deleted(path: Path) -> bool:
+    try:
+        path.unlink(missing_ok=path.parent.is_dir())
+    except OSError:
+        return False
+    return True
 
 
 def _size(path: Path | None) -> int:

@@ -21,7 +21,9 @@ LARGEST_CAMERA = 9999
 SAMPLE_PREFIX, GSTREAMER_PREFIX = "sample:", "gst:"
 SAMPLE_NAMES = tuple(f"{SAMPLE_PREFIX}{clip}" for clip in SAMPLE_CLIPS)
 STDIN = "-"
-EXPECTED = "expected a video file, a folder of images, a pattern such as 'clips/*.mp4', or a URL"
+EXPECTED = (
+    "expected a video file, a folder of images, a pattern such as 'clips/*.mp4', or a URL such as rtsp://host/live"
+)
 
 # kind: (module, function or class); a module is imported when its kind is opened, never before.
 SOURCES = {
@@ -104,10 +106,28 @@ def _may_be_device(text: str, options: SourceOptions) -> bool:
 
 
 def _open_url(url: str, options: SourceOptions, tell: Tell) -> Source:
+    _check_url(url)
     schemes: tuple[str, ...] = import_module("edgevid.sources.network").SCHEMES
     if urlsplit(url).scheme.lower() not in schemes:
         raise UsageError(f"source {redact(url)!r}: expected one of {', '.join(schemes)} before the ://")
     return _open("url", url, options, tell)
+
+
+def _check_url(url: str) -> None:
+    """Refuse what FFmpeg would read in another way than it is meant."""
+    authority = url.partition("://")[2]
+    host = authority.rpartition("@")[2] or authority
+    try:
+        parts = urlsplit(url)
+        named, numbered = parts.hostname, parts.port is None or parts.port
+    except ValueError:
+        named, numbered = host, False
+    if "@" in authority and "@" not in urlsplit(url).netloc:
+        raise UsageError(
+            f"source {redact(url)!r}: in a user or password write / as %2F, ? as %3F, # as %23 and @ as %40"
+        )
+    if not named or not numbered:
+        raise UsageError(f"source {redact(url)!r}: expected a host, and behind a colon the number of its port")
 
 
 def _open(kind: str, *arguments: Any) -> Source:

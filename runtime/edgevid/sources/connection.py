@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
+import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
@@ -11,9 +14,11 @@ from edgevid.errors import EdgevidError, SourceError, first_line
 from edgevid.secrets import redact
 from edgevid.sources.base import Frame, Source
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "some_hang"]
 
 DEPTH = 2
+PATIENCE_S = 0.5
+at_exit_s = 5.0  # that long an end of Python waits for calls to return
 
 
 class Connection:
@@ -35,6 +40,7 @@ class Connection:
         self._source: Source | None = None
         self._thread = threading.Thread(target=self._work, name="edgevid-connection", daemon=True)
         self._thread.start()
+        _connections.add(self)
 
     @property
     def ended(self) -> bool:
@@ -119,3 +125,29 @@ class Connection:
         with self._changed:
             self._changed.wait_for(lambda: self._reading or self._left)
             return not self._left
+
+
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def some_hang() -> bool:
+    """Leave every connection there is; return whether one has not ended soon after, and has no more time for it."""
+    global at_exit_s
+    at_exit_s = 0.0
+    return not _all_end(PATIENCE_S)
+
+
+def _all_end(patience_s: float) -> bool:
+    connections = list(_connections)
+    for connection in connections:
+        connection.leave()
+    until = monotonic() + patience_s
+    while not all(connection.ended for connection in connections) and monotonic() < until:
+        time.sleep(0.01)
+    return all(connection.ended for connection in connections)
+
+
+@atexit.register
+def _end_all() -> None:
+    """Wait for threads that ask Python whether to go on: when it has ended they would crash."""
+    _all_end(at_exit_s)

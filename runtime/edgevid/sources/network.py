@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import av
 from av.container import InputContainer
@@ -119,17 +121,28 @@ class NetworkSource(VideoSource):
         return self._failure("it failed", error)
 
     def _failure(self, what: str, error: av.error.FFmpegError) -> SourceError:
-        kind = RefusedError if isinstance(error, REFUSALS) else SourceError
-        return kind(f"{self.name}: {what} ({_reason(error)})")
+        if isinstance(error, REFUSALS):
+            return RefusedError(f"{self.name}: {what} ({error.strerror}): is user:password@ before the host right?")
+        return SourceError(f"{self.name}: {what} ({_reason(error, self._url)})")
 
 
-def _reason(error: av.error.FFmpegError) -> str:
+def _reason(error: av.error.FFmpegError, url: str) -> str:
     """Return why it failed, where FFmpeg's own words say too little in others."""
     if isinstance(error, av.error.ExitError):
         return f"no answer for {TIMEOUT_S:g} s"
     if isinstance(error, av.error.ArgumentError):
         return "it is no video, or of a kind that may open other files"
-    return "no such host, or the connection broke off" if error.errno == errno.EIO else str(error.strerror)
+    if error.errno != errno.EIO:
+        return str(error.strerror)
+    return "the connection broke off, or what is there is no video" if _is_known(url) else "no such host"
+
+
+def _is_known(url: str) -> bool:
+    """Return whether the host of a URL has an address."""
+    try:
+        return bool(socket.getaddrinfo(urlsplit(url).hostname, None))
+    except OSError:
+        return False
 
 
 def _size(container: InputContainer) -> int:

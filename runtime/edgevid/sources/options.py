@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from edgevid.errors import UsageError
@@ -24,6 +24,7 @@ class SourceOptions:
             calls it, such as ``bgr24``.
         wait: wait for a live source that is not there yet, instead of failing.
         stall_after: seconds without a frame after which a live source is lost.
+        idle: called about ten times a second while a source is waited for that is not live, or at the start.
         reconnect_for: give a live source up that was away for so many seconds; infinity for never.
         frozen_after: report a live picture that is the same for so many seconds; infinity for never.
         allow_protocols: what FFmpeg may open beside the source's own protocol, ``file`` say.
@@ -39,6 +40,7 @@ class SourceOptions:
     format: str | None = None
     wait: bool = False
     stall_after: float = 4.0
+    idle: Callable[[], None] = lambda: None
     reconnect_for: float = math.inf
     frozen_after: float = 10.0
     allow_protocols: tuple[str, ...] = ()

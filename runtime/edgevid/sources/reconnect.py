@@ -24,6 +24,7 @@ __all__ = ["Patience", "ReconnectingSource"]
 FINEST_TIME_BASE = Fraction(1, 90_000)
 LONGEST_OPENING_S = 5.0
 STALE_AFTER_S = 2.0  # open and unread
+POLL_S = 0.1
 MOST_HANGING = 4  # threads that were left in a call that does not return
 
 
@@ -93,7 +94,7 @@ class ReconnectingSource(Source):
         self._clock = Clock()
         self._still, self._frozen = StillPicture(), False
         while not (opened := self._opened()):
-            self._pause()
+            self._pause(options.idle)
         self._opened_at = monotonic()
         self.live, self.frame_count = opened.live, opened.frame_count
         self.rate, self.time_base = opened.rate, max(opened.time_base, FINEST_TIME_BASE)
@@ -193,11 +194,12 @@ class ReconnectingSource(Source):
         self._next = frame.index + 1
         if self._lost_since is not None:
             away_s = frame.arrived - (self._last_arrival or self._lost_since)
+            how = "there, after"
             if self._last_arrival:  # else it was never there before
-                gap_s = away_s
+                how, gap_s = "back after", away_s
                 self.gaps += 1
             self._lost_since = None
-            self.tell(Event("back", time, f"{self.name}: back after {away_s:.1f} s", {"gap_s": round(away_s, 3)}))
+            self.tell(Event("back", time, f"{self.name}: {how} {away_s:.1f} s", {"gap_s": round(away_s, 3)}))
         self._watch(frame, time)
         self._last_arrival = frame.arrived
         return replace(frame, time=time, gap_s=gap_s)
@@ -232,8 +234,8 @@ class ReconnectingSource(Source):
             reason = str(error).removeprefix(f"{self.name}: ")
             self.tell(Event("lost", self._clock.last, f"{self.name}: {reason}; trying again", {"reason": reason}))
 
-    def _pause(self) -> None:
-        """Wait before the next attempt.
+    def _pause(self, idle: Callable[[], None] = lambda: None) -> None:
+        """Wait before the next attempt; ``idle`` is called meanwhile.
 
         Raises:
             SourceError: the source is away for too long.
@@ -242,5 +244,8 @@ class ReconnectingSource(Source):
         self._attempts += 1
         away = monotonic() - (self._lost_since or math.inf)
         if away + pause > self._options.reconnect_for and not self._over.is_set():
-            raise SourceError(f"{self.name}: away for {away:.0f} s; given up, see --reconnect-for")
-        self._over.wait(pause)
+            limit = f"{self._options.reconnect_for:g} s"
+            raise SourceError(f"{self.name}: not back within {limit}; given up, as --reconnect-for says")
+        until = monotonic() + pause
+        while (left := until - monotonic()) > 0 and not self._over.wait(min(left, POLL_S)):
+            idle()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import sys
+from collections.abc import Callable
 
 import av
 from av.container import InputContainer
@@ -40,7 +41,7 @@ class StdinSource(VideoSource):
         if options.format and not options.size:
             raise UsageError(f"--format {options.format}: raw frames on standard input need --size too")
         self.name, self._options = "stdin", options
-        self._pipe = Pipe(sys.stdin.fileno())
+        self._pipe = Pipe(sys.stdin.fileno(), options.idle)
         self._describe()
         self.frame_count = None
 
@@ -79,14 +80,15 @@ class StdinSource(VideoSource):
 class Pipe:
     """Reads a file descriptor for FFmpeg, and can be told to stop."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, descriptor: int, idle: Callable[[], None]) -> None:
+        self._descriptor, self._idle = descriptor, idle
         self.closed = False
         self.stopped_by: BaseException | None = None
 
     def wait(self) -> None:
         """Wait until there is something to read, or the end."""
-        select.select([self._descriptor], [], [])
+        while not select.select([self._descriptor], [], [], POLL_S)[0]:
+            self._idle()
 
     def read(self, size: int) -> bytes:
         """Return what is there, up to so many bytes; nothing at the end, or once a signal has raised something.
@@ -97,6 +99,7 @@ class Pipe:
             while not (self.closed or self.stopped_by):
                 if select.select([self._descriptor], [], [], POLL_S)[0]:
                     return os.read(self._descriptor, size)
+                self._idle()
         except BaseException as error:  # noqa: BLE001 - raised where the file is opened
             self.stopped_by = error
         return b""
