@@ -254,6 +254,21 @@ def test_a_pattern_is_several_files_one_after_the_other(bundle_path: Path, cli: 
     assert [record["time"] for record in records] == pytest.approx([number / 25 for number in range(30)])
 
 
+def test_a_file_that_cannot_be_read_is_told_and_passed_over(bundle_path: Path, cli: Cli, tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip1.mp4", ["red"] * 10)
+    (tmp_path / "clip2.mp4").write_bytes(b"no video")
+    write_clip(tmp_path / "clip3.mp4", ["blue"] * 10)
+    outcome = cli("run", bundle_path, "--source", tmp_path / "clip*.mp4", "--predictions", "-")
+    assert outcome.status == 0
+    assert [record["label"] for record in read_jsonl(outcome.out)] == ["red"] * 10 + ["blue"] * 10
+    assert "clip2.mp4: it cannot be read as a video" in outcome.err
+    for good in ("clip1.mp4", "clip3.mp4"):
+        (tmp_path / good).unlink()
+    outcome = cli("run", bundle_path, "--source", tmp_path / "clip*.mp4")
+    assert outcome.status == 1
+    assert "none of its 1 files can be read as a video" in outcome.err
+
+
 def test_a_pattern_of_images(bundle_path: Path, cli: Cli, images: Path) -> None:
     outcome = cli("run", bundle_path, "--source", images / "img[0-3].png", "--predictions", "-")
     assert len(read_jsonl(outcome.out)) == 4

@@ -166,7 +166,7 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
         feed = stack.enter_context(Feed(source, pick, stop, tell=journal, wait=monitor.beat))
         options.outputs.check(source, options.health)
         sinks = [stack.enter_context(sink) for sink in options.outputs.sinks(source, stop, journal)]
-        for sink in sinks:
+        for sink in sinks if source.live else ():  # of a file, predictions are written on other threads
             journal.listen(sink.write_event)
         monitor.dropped = lambda: {
             "frames": feed.dropped,

@@ -64,7 +64,7 @@ def open_source(name: str | Path, options: SourceOptions = DEFAULTS, tell: Tell 
     path = sample_clip(text.removeprefix(SAMPLE_PREFIX)) if text.startswith(SAMPLE_PREFIX) else Path(name)
     if not path.exists():
         if any(letter in text for letter in "*?["):
-            return _open("pattern", text, options)
+            return _open("pattern", text, options, tell)
         raise SourceError(f"{redact(text)}: no such file or folder; {EXPECTED}")
     source = _open("images", path) if path.is_dir() else _open("video", path, options)
     source.name = text

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import glob
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgevid.errors import SourceError
+from edgevid.events import Event
 from edgevid.sources.base import Frame, Source
 from edgevid.sources.images import IMAGE_SUFFIXES, ImageFolderSource, natural_order
 from edgevid.sources.options import SourceOptions
@@ -17,7 +18,7 @@ from edgevid.sources.video import VideoSource
 __all__ = ["ClipsSource", "open_pattern"]
 
 
-def open_pattern(pattern: str, options: SourceOptions) -> Source:
+def open_pattern(pattern: str, options: SourceOptions, tell: Callable[[Event], None]) -> Source:
     """Open the images or the videos that a pattern names; ``**`` stands for any folders.
 
     Raises:
@@ -31,43 +32,64 @@ def open_pattern(pattern: str, options: SourceOptions) -> Source:
     if images and len(images) < len(files):
         other = next(file for file in files if file not in images)
         raise SourceError(f"{pattern}: images and others, such as {other}; expected images only, or videos only")
-    return ImageFolderSource(pattern, images) if images else ClipsSource(pattern, files, options)
+    return ImageFolderSource(pattern, images) if images else ClipsSource(pattern, files, options, tell)
 
 
 class ClipsSource(Source):
     """Every frame of several video files, one after the other; numbers and times go on, the window begins anew.
 
+    A file that cannot be read is told as an event, ``skipped``, and passed over.
+
     Raises:
-        SourceError: one of them cannot be read as a video.
+        SourceError: none of them can be read as a video.
     """
 
-    def __init__(self, name: str, files: Sequence[Path], options: SourceOptions) -> None:
-        self.name, self.files, self._options = name, files, options
-        self._broken_before = 0
-        self._clip = VideoSource(files[0], options)
-        self.rate, self.time_base = self._clip.rate, self._clip.time_base
+    def __init__(self, name: str, files: Sequence[Path], options: SourceOptions, tell: Callable[[Event], None]) -> None:
+        self.name, self.files, self._options, self.tell = name, files, options, tell
+        self._left = iter(files)
+        self._broken_before, self._time = 0, 0.0
+        first = self._clip = self._next_clip()
+        if first is None:
+            raise SourceError(f"{name}: none of its {len(files)} files can be read as a video")
+        self.rate, self.time_base = first.rate, first.time_base
 
     @property
     def broken(self) -> int:  # type: ignore[override]  # over all clips
         """How many frames could not be decoded so far."""
-        return self._broken_before + self._clip.broken
+        clip = self._clip
+        return self._broken_before + (clip.broken if clip else 0)
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames that can be decoded; raises SourceError where a file has none."""
-        index, time, step = 0, 0.0, 0.0
-        for number, file in enumerate(self.files):
-            if number:
-                self._broken_before = self.broken
-                self._clip.close()
-                self._clip = VideoSource(file, self._options)
-            first_index, first_time, gap_s = index, time + step, math.inf if number else 0.0
-            for frame in self._clip:
-                index = first_index + frame.index
-                time, step = first_time + frame.time, float(1 / self._clip.rate)
-                yield replace(frame, index=index, time=time, gap_s=gap_s)
-                gap_s = 0.0
-            index += 1
+        """Yield the frames that can be decoded."""
+        index, step, gap_s = 0, 0.0, 0.0
+        while clip := self._clip:
+            first_index, first_time = index, self._time + step
+            try:
+                for frame in clip:
+                    index, self._time = first_index + frame.index, first_time + frame.time
+                    yield replace(frame, index=index, time=self._time, gap_s=gap_s)
+                    gap_s = 0.0
+            except SourceError as error:
+                self._skip(error)
+            index, step, gap_s = index + 1, float(1 / clip.rate), math.inf
+            self._broken_before = self.broken
+            self._clip = None
+            clip.close()
+            self._clip = self._next_clip()
 
     def close(self) -> None:
         """Close the file that is open."""
-        self._clip.close()
+        clip = self._clip
+        if clip:
+            clip.close()
+
+    def _next_clip(self) -> VideoSource | None:
+        for file in self._left:
+            try:
+                return VideoSource(file, self._options)
+            except SourceError as error:
+                self._skip(error)
+        return None
+
+    def _skip(self, error: SourceError) -> None:
+        self.tell(Event("skipped", self._time, f"{error}; passed over"))
