@@ -36,7 +36,7 @@ def test_a_clock_that_jumps_changes_nothing_but_what_is_printed(bundle_path: Pat
     command += ["--segment", "1s", "--keep", "30m"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as run:
-        while not list(tmp_path.glob("out-*.jsonl")):
+        while not (list(tmp_path.glob("out-*.jsonl")) and list(tmp_path.glob("out-*.mp4"))):
             time.sleep(0.02)
         offset.write_text(f"{step_s:+d}")
         began = time.monotonic()

@@ -292,7 +292,7 @@ def test_a_driver_that_never_returns_is_left_behind() -> None:
     assert seen[-1].index > 2
 
 
-def test_a_thousand_interruptions_leave_nothing_behind() -> None:
+def test_hundreds_of_interruptions_leave_nothing_behind() -> None:
     Script.closed = 0
     events: list[Event] = []
     source = ReconnectingSource("camera", lambda: Script(2), SourceOptions(), patience=Patience(1e-4, 1e-4, 1e-4))
@@ -300,11 +300,11 @@ def test_a_thousand_interruptions_leave_nothing_behind() -> None:
         for _ in feed:
             if source.gaps == 50:
                 before = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
-            if source.gaps == 1000:
+            if source.gaps == 300:
                 break
         assert threading.active_count() <= before[0] + 1  # one may be about to end
         assert len(list(Path("/proc/self/fd").iterdir())) <= before[1]
-    assert Script.closed >= 1000
+    assert Script.closed >= 300
 
 
 class Grabbing(Script):
