@@ -159,9 +159,8 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
         if source.live:
             keep_small()
             journal.listen(lambda event: give_back() if event.kind == "back" else None)
-        classifier = stack.enter_context(
-            _classifier(options, source.live, terminal)
-        )  # until now Ctrl-C ends it at once
+        classifier = stack.enter_context(_classifier(options, source.live, terminal))
+        # Until here Ctrl-C ends it at once; from here on it completes the files.
         stop = stack.enter_context(stop_on_signals(signals, source.interrupt))
         feed = stack.enter_context(Feed(source, pick, stop, tell=journal, wait=monitor.beat))
         options.outputs.check(source, options.health)
