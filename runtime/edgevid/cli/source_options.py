@@ -37,12 +37,7 @@ def _time(ctx: click.Context, parameter: click.Parameter, text: str) -> float:
 
 
 def _time_or_never(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float:
-    if text is None or text in NEVER:
-        return math.inf
-    seconds = time_seconds(text)
-    if seconds is None:
-        raise UsageError(f"{parameter.opts[0]} {text!r}: expected a time such as 4s or 10m, or never")
-    return seconds
+    return math.inf if text is None or text in NEVER else _time(ctx, parameter, text)
 
 
 def _pairs(ctx: click.Context, parameter: click.Parameter, texts: Sequence[str]) -> dict[str, str]:
@@ -78,7 +73,7 @@ source_options = adding(
         "--reconnect-for",
         metavar="TIME",
         callback=_time_or_never,
-        help="Give up one that is away for so long.  [default: never]",
+        help="Give up one that is away for so long, or never.  [default: never]",
     ),
     click.option(
         "--frozen-after",

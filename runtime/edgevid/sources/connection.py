@@ -54,7 +54,8 @@ class Connection:
             SourceError: it cannot be opened, or not within that time.
         """
         opened = self._take(timeout_s)
-        assert isinstance(opened, Source)
+        if not isinstance(opened, Source):  # the run ends meanwhile
+            raise SourceError("it was left before it was open")
         return opened
 
     def begin(self) -> None:
