@@ -241,9 +241,9 @@ def test_what_a_gap_does_to_the_window(bundle_path: Path, gap: str, first_after:
 
 
 def test_a_gap_decays_as_if_its_frames_had_come(bundle_path: Path) -> None:
-    from edgevid.smoothing import Smoother
+    from edgevid import Smoother, Smoothing
 
-    smoother = Smoother(("a", "b"), window=10, gap="decay")
+    smoother = Smoother(("a", "b"), Smoothing(window=10), gap="decay")
     for frame in range(10):
         smoother.update(np.array([1, 0], np.float32), frame, frame / 10)
     prediction = smoother.update(np.array([0, 1], np.float32), 10, 1.6, gap_s=0.6)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgevid import BackendError, Smoother, UsageError
+from edgevid import BackendError, Smoother, Smoothing, UsageError
 from edgevid.manifest import OutputSpec, Tensor
 from edgevid.postprocess import Postprocessor
 from edgevid.summary import Tally
@@ -22,7 +22,7 @@ def one(index: int, certainty: float = 0.8) -> np.typing.NDArray[np.float32]:
 
 
 def test_a_flicker_is_smoothed_away() -> None:
-    smoother = Smoother(LABELS, window=5)
+    smoother = Smoother(LABELS, Smoothing(window=5))
     predictions = [smoother.update(one(index), i, i / 25) for i, index in enumerate([0, 0, 0, 1, 0, 0])]
     assert [prediction.raw_label for prediction in predictions] == ["cat", "cat", "cat", "dog", "cat", "cat"]
     assert {prediction.label for prediction in predictions} == {"cat"}
@@ -30,14 +30,14 @@ def test_a_flicker_is_smoothed_away() -> None:
 
 
 def test_window_1_is_per_frame_classification() -> None:
-    smoother = Smoother(LABELS, window=1)
+    smoother = Smoother(LABELS, Smoothing(window=1))
     for i, index in enumerate([0, 2, 1, 0]):
         prediction = smoother.update(one(index), i, 0.0)
         assert (prediction.label, prediction.score) == (prediction.raw_label, prediction.raw_score)
 
 
 def test_top_k_is_best_first() -> None:
-    prediction = Smoother(LABELS, window=4, top_k=2).update(np.array([0.2, 0.5, 0.3], np.float32), 7, 0.28)
+    prediction = Smoother(LABELS, Smoothing(window=4), top_k=2).update(np.array([0.2, 0.5, 0.3], np.float32), 7, 0.28)
     assert [label for label, _ in prediction.top] == ["dog", "owl"]
     assert prediction.to_dict() == {
         "frame": 7,
@@ -53,16 +53,16 @@ def test_top_k_is_best_first() -> None:
 @pytest.mark.parametrize("top_k", [-1, 4])
 def test_top_k_out_of_range(top_k: int) -> None:
     with pytest.raises(UsageError, match="expected 0 to 3"):
-        Smoother(LABELS, window=4, top_k=top_k)
+        Smoother(LABELS, Smoothing(window=4), top_k=top_k)
 
 
 def test_a_model_that_answers_nan_is_an_error() -> None:
     with pytest.raises(BackendError, match=r"frame 3.*not a probability"):
-        Smoother(LABELS, window=4).update(np.array([0.1, np.nan, 0.2], np.float32), 3, 0.0)
+        Smoother(LABELS, Smoothing(window=4)).update(np.array([0.1, np.nan, 0.2], np.float32), 3, 0.0)
 
 
 def test_summary_counts_flips_and_time_per_label() -> None:
-    smoother, tally = Smoother(LABELS, window=1), Tally()
+    smoother, tally = Smoother(LABELS, Smoothing(window=1)), Tally()
     for i, index in enumerate([0, 0, 1, 1, 1, 0]):
         tally.add(smoother.update(one(index), i, i * 0.5))
     summary = tally.summary(broken=1, dropped=0)
@@ -77,7 +77,7 @@ def test_summary_counts_flips_and_time_per_label() -> None:
 
 
 def test_what_is_missing_is_no_time_of_a_label() -> None:
-    smoother, tally = Smoother(LABELS, window=1), Tally()
+    smoother, tally = Smoother(LABELS, Smoothing(window=1)), Tally()
     for i, (index, time, gap_s) in enumerate([(0, 0.0, 0.0), (0, 0.5, 0.0), (0, 60.0, 59.5), (1, 60.5, 0.0)]):
         tally.add(smoother.update(one(index), i, time), gap_s=gap_s)
     summary = tally.summary(broken=0, dropped=0)
@@ -114,7 +114,7 @@ def test_nothing_is_allocated_for_the_label_of_a_frame(dtype: Any) -> None:
     postprocess = Postprocessor(
         OutputSpec(classes=classes, activation="logits"), Tensor(shape=(1, classes), dtype=dtype, **quantization)
     )
-    smoother = Smoother([str(number) for number in range(classes)], 8)
+    smoother = Smoother([str(number) for number in range(classes)], Smoothing(window=8))
     raw, row = np.arange(classes).astype(dtype).reshape(1, classes), np.empty(classes, np.float32)
     tracemalloc.start()
     for index in range(20):

@@ -23,10 +23,10 @@ from edgevid.manifest import (
     InputSpec,
     Manifest,
     OutputSpec,
-    Smoothing,
     SourceModel,
     Variant,
 )
+from edgevid.methods import Smoothing
 from edgevid.preprocess import Preprocessor
 from edgevid_convert.evaluation import LabelledClip, sample_labelled
 from edgevid_convert.first_layers import FirstLayers

@@ -9,6 +9,7 @@ import msgspec
 
 from edgevid.bundle import Bundle
 from edgevid.manifest import Accuracy, Manifest, Variant
+from edgevid.window import parse_window
 from edgevid_convert.evaluation import LabelledClip, measure_accuracy
 from edgevid_convert.frames import Clip
 from edgevid_convert.gate import gated
@@ -58,4 +59,5 @@ def keras_accuracy(bundle: Bundle, model: FrozenModel, labelled: Sequence[Labell
 
 
 def _accuracy(rows: Sequence[Scores], labelled: Sequence[LabelledClip], bundle: Bundle) -> Accuracy:
-    return measure_accuracy(rows, labelled, bundle.labels, bundle.manifest.smoothing.window)
+    window = parse_window(bundle.manifest.smoothing.window).frames
+    return measure_accuracy(rows, labelled, bundle.labels, window)

@@ -10,8 +10,8 @@ from pathlib import Path
 from edgevid.bundle import BUNDLE_SUFFIX
 from edgevid.errors import BundleError, ModelError, SourceError, UsageError
 from edgevid.manifest import MANIFEST_FILE, VARIANT_IDS, ColorOrder, Fit, Resize
-from edgevid.ring import check_window
 from edgevid.sources import SAMPLE_PREFIX
+from edgevid.window import parse_window
 from edgevid_convert.preprocessing import Normalization, chosen_normalization
 
 __all__ = [
@@ -91,7 +91,7 @@ class ConvertOptions:
         _check_known("format", self.formats or ("",), FORMATS)
         _check_known("precision", self.precisions, PRECISIONS)
         _check_known("target", (self.target,) if self.target else (), TARGETS)
-        check_window(self.window)
+        parse_window(self.window)
         _ = self.normalization
         if self.calib_frames < 1:
             raise UsageError(f"--calib-frames {self.calib_frames}: expected 1 or more")

@@ -27,11 +27,11 @@ from edgevid.manifest import (
     OutputSpec,
     Precision,
     Resize,
-    Smoothing,
     SourceModel,
     Tensor,
     Variant,
 )
+from edgevid.methods import Smoothing
 from edgevid_convert.frames import noise_frames
 from edgevid_convert.preprocessing import Normalization
 from edgevid_convert.proof import takes_batches, variant_answers

@@ -18,6 +18,7 @@ from edgevid.manifest import InputSpec, Manifest, Preprocessing, Tensor, Variant
 from edgevid.postprocess import Postprocessor, softmax
 from edgevid.preprocess import Preprocessor
 from edgevid.quiet import captured
+from edgevid.window import parse_window
 from edgevid_convert.frames import Clip
 from edgevid_convert.loading.model import FrozenModel
 from edgevid_convert.parity import Scores, compare
@@ -45,7 +46,8 @@ def proven(bundle: Bundle, variant: Variant, reference: Sequence[Scores], clips:
     with variant_answers(bundle, variant) as answers:
         candidate = [answers(clip) for clip in clips]
     spacings = [clip.spacing for clip in clips]
-    parity = compare(reference, candidate, spacings, manifest.smoothing.window, data, manifest.output.activation)
+    window = parse_window(manifest.smoothing.window).frames
+    parity = compare(reference, candidate, spacings, window, data, manifest.output.activation)
     if not np.isfinite(parity.max_abs_error):
         raise ModelError(f"{variant.id}: it answers with something that is no number; leave it out with --precision")
     return msgspec.structs.replace(variant, parity=parity)

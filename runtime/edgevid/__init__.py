@@ -14,6 +14,7 @@ from edgevid._version import __version__
 if TYPE_CHECKING:
     from edgevid.bundle import Bundle, find_bundle
     from edgevid.classifier import VideoClassifier
+    from edgevid.decisions import Decisions
     from edgevid.errors import (
         BackendError,
         BundleError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from edgevid.events import Event
+    from edgevid.methods import Smoothing
     from edgevid.ring import RingBuffer
     from edgevid.smoothing import Prediction, Smoother
     from edgevid.sources import Frame, Source, SourceOptions, open_camera, open_source
@@ -38,6 +40,7 @@ __all__ = [
     "BackendError",
     "Bundle",
     "BundleError",
+    "Decisions",
     "EdgevidError",
     "Event",
     "Frame",
@@ -49,6 +52,7 @@ __all__ = [
     "RingBuffer",
     "SinkError",
     "Smoother",
+    "Smoothing",
     "Source",
     "SourceError",
     "SourceOptions",
@@ -64,6 +68,8 @@ _MODULES = {
     "bundle": ("Bundle", "find_bundle"),
     "classifier": ("VideoClassifier",),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "decisions": ("Decisions",),
+    "methods": ("Smoothing",),
     "ring": ("RingBuffer",),
     "smoothing": ("Prediction", "Smoother"),
     "events": ("Event",),

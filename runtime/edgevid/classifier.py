@@ -9,12 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace as replace_fields
+
 from edgevid.arrays import Image, Probabilities
 from edgevid.backends import Backend, BackendOptions
 from edgevid.bundle import Bundle, find_bundle
 from edgevid.choice import AUTO, choose
+from edgevid.decisions import Decisions
 from edgevid.engine import EnginePool
 from edgevid.events import Event
+from edgevid.methods import Smoothing
 from edgevid.smoothing import GAPS, Prediction, Smoother
 from edgevid.sources import Frame, Source, open_camera, open_source
 from edgevid.sources.feed import Feed
@@ -31,7 +35,10 @@ class VideoClassifier:
 
     Args:
         bundle: a bundle or the path of one; None for the bundle that :func:`edgevid.find_bundle` finds.
-        window: how many predictions the rolling average spans; None for the bundle's default, 1 for none.
+        window: how many predictions the rolling average spans, or for how long, as ``2s``; 1 for none. None for the one
+            of ``smoothing``.
+        smoothing: how the label is steadied; None for the bundle's default.
+        decisions: when a label begins and ends; None for the bundle's default.
         backend: a name in the table of backends, or ``auto``; see :func:`edgevid.choice.choose`.
         variant: the id of a variant, such as ``tflite-int8``; None for the best for the device.
         device: ``cpu``, ``gpu``, ``npu``, ``edgetpu``, which of several after a colon, or ``auto``.
@@ -55,7 +62,9 @@ class VideoClassifier:
         self,
         bundle: str | Path | Bundle | None = None,
         *,
-        window: int | None = None,
+        window: int | str | None = None,
+        smoothing: Smoothing | None = None,
+        decisions: Decisions | None = None,
         backend: str = AUTO,
         variant: str | None = None,
         device: str = "cpu",
@@ -71,9 +80,17 @@ class VideoClassifier:
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else find_bundle(bundle)
         manifest = self.bundle.manifest
-        if window is None:
-            window = manifest.smoothing.window
-        self.smoother = Smoother(self.bundle.labels, window, top_k, gap)
+        self.smoothing = smoothing or manifest.smoothing
+        if window is not None:
+            self.smoothing = replace_fields(self.smoothing, window=window)
+        self.smoother = Smoother(
+            self.bundle.labels,
+            self.smoothing,
+            decisions or manifest.decisions,
+            top_k=top_k,
+            gap=gap,
+            multi_label=manifest.output.activation == "sigmoid",
+        )
         options = BackendOptions(device, threads, allow_partial, delegate, provider, engine_options or {}, batch)
         choice = choose(self.bundle, backend, variant, options)
         self.variant = choice.variant

@@ -11,7 +11,7 @@ from typing import Any
 
 __all__ = ["WARNINGS", "Event", "Journal", "utc_now"]
 
-WARNINGS = ("lost", "frozen", "skipped", "stopped")  # the kinds that someone should look at
+WARNINGS = ("lost", "frozen", "skipped", "stopped", "failed")  # the kinds that someone should look at
 
 
 def utc_now() -> str:
@@ -25,11 +25,13 @@ class Event:
 
     Attributes:
         kind: ``lost`` and ``back`` (a source), ``frozen`` and ``moving`` (its picture), ``skipped`` (one of several
-            files), ``stopped`` and ``resumed`` (an output).
+            files), ``stopped`` and ``resumed`` (an output), ``failed`` (a command that ``--on-event`` runs); and, apart
+            from these, ``start`` and ``end`` of a label.
         time: seconds of the source's time, as in predictions.
         text: what happened, one line for people; never with a password in it.
         data: more of it for programs, as JSON has it: ``{"gap_s": 4.2}``.
-        clock: date and time of day, UTC, as the machine's clock has it; printed, and nothing else.
+        clock: date and time of day, UTC, as the machine's clock has it; printed, and nothing else. Empty where it says
+            nothing, as of a file.
     """
 
     kind: str
@@ -40,7 +42,8 @@ class Event:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as predictions files have it, as one JSON object."""
-        return {"event": self.kind, "time": round(self.time, 6), "clock": self.clock, "text": self.text, **self.data}
+        clock = {"clock": self.clock} if self.clock else {}
+        return {"event": self.kind, "time": round(self.time, 6), **clock, "text": self.text, **self.data}
 
 
 class Journal:

@@ -6,8 +6,10 @@ from typing import Literal
 
 import msgspec
 
+from edgevid.decisions import Decisions
 from edgevid.errors import UsageError
-from edgevid.ring import check_window
+from edgevid.methods import Smoothing
+from edgevid.record import Record
 
 SCHEMA = 1
 LARGEST_SIDE = 8192
@@ -31,10 +33,6 @@ VARIANT_IDS = (
     "tflite-int8-full",
     "tflite-dynamic-int8",
 )
-
-
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A frozen part of the manifest; unknown fields are refused, so that a typing error cannot hide."""
 
 
 class InputSpec(Record, frozen=True, kw_only=True):
@@ -82,15 +80,6 @@ class OutputSpec(Record, frozen=True, kw_only=True):
 
     classes: int
     activation: Activation
-
-
-class Smoothing(Record, frozen=True, kw_only=True):
-    """The defaults of the rolling average."""
-
-    window: int = 64
-
-    def __post_init__(self) -> None:
-        check_window(self.window)
 
 
 class Tensor(Record, frozen=True, kw_only=True):
@@ -267,11 +256,12 @@ class Manifest(Record, frozen=True, kw_only=True):
     value_range: tuple[float, float]
     output: OutputSpec
     smoothing: Smoothing
+    decisions: Decisions = Decisions()
     labels_sha256: str
     calibration: Calibration | None
     max_drop: float = 0.02
     variants: tuple[Variant, ...]
-    left_out: dict[str, str] = {}
+    left_out: dict[str, str] = msgspec.field(default_factory=dict)
     keras_accuracy: Accuracy | None = None
     remarks: tuple[str, ...] = ()
 

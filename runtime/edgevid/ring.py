@@ -1,99 +1,124 @@
-"""The ring buffer of the last K predictions and their mean, at O(classes) a frame."""
+"""The ring buffer of the last predictions and what they come to together, at O(classes) a frame."""
 
 from __future__ import annotations
+
+import math
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from edgevid.arrays import Probabilities
-from edgevid.errors import UsageError
+from edgevid.window import MAX_WINDOW, Window, parse_window
 
-__all__ = ["MAX_WINDOW", "RingBuffer"]
+__all__ = ["RingBuffer", "Scores"]
 
-MAX_WINDOW = 100_000  # over an hour at 25 frames a second
+Scores: TypeAlias = npt.NDArray[np.float64]  # (classes,)
+FIRST_ROWS = 64  # of a window in seconds, which has as many rows as come; it doubles when it is full
+TIME_TOLERANCE_S = 1e-6  # timestamps are rounded: 2 s at 25 frames a second are 50 frames, and not 50 or 51
 
 
 class RingBuffer:
-    """Keeps the last ``window`` predictions, preallocated, and their mean.
+    """Keeps the predictions of a window and their sum, or what else ``combine`` makes of them.
 
-    The running sum adds the newest row and subtracts the oldest. Rounding errors would pile up in it for ever,
-    and a single NaN would never leave it; so a second sum is built from additions alone and takes its place
-    each time the buffer wraps. Both cost O(classes) a frame, and steady state allocates nothing.
+    Any associative operation will do, also one that cannot be undone, as a maximum: nothing is ever taken out of a
+    total, so no rounding error piles up either, and no NaN stays. The rows are two stacks (Tangwongsan et al., "General
+    Incremental Sliding-Window Aggregation", VLDB 2015). New rows are added to one total, the back. Each of the old
+    rows, the front, holds the total of itself and all younger ones of the front, so whichever is the oldest is the
+    total of the front. When the front is used up, the back becomes the front, in one pass over the window. That is
+    O(classes) a frame on average, two additions, and steady state allocates nothing.
 
     Args:
-        window: how many predictions the mean spans, 1 or more.
+        window: how many predictions are kept, or, as ``2s``, for how long.
         classes: the length of a prediction.
+        combine: an associative operation over arrays, such as ``numpy.add`` or ``numpy.maximum``.
 
     Raises:
-        UsageError: ``window`` is not a whole number from 1 to 100,000.
+        UsageError: ``window`` cannot be meant.
     """
 
-    def __init__(self, window: int, classes: int) -> None:
-        self._rows = np.zeros((check_window(window), classes), np.float32)
-        self._sum = np.zeros(classes, np.float64)
-        self._fresh_sum = np.zeros(classes, np.float64)
-        self._mean = np.zeros(classes, np.float64)
-        self._wide = np.zeros(classes, np.float64)  # a row in the type of the sums: mixed types make NumPy allocate
-        self._next = 0
-        self._count = 0
+    def __init__(self, window: int | str | Window, classes: int, combine: np.ufunc = np.add) -> None:
+        self.window = parse_window(window)
+        rows = FIRST_ROWS if self.window.frames == MAX_WINDOW else self.window.frames
+        self._rows = np.zeros((rows, classes), np.float64)
+        self._times = np.zeros(rows, np.float64)
+        self._combine = combine
+        self._back = np.zeros(classes, np.float64)
+        self._total = np.zeros(classes, np.float64)
+        self._oldest = self._count = 0
+        self._front = 0  # so many of the oldest rows hold totals
 
     def __len__(self) -> int:
-        """How many predictions it holds: ``window`` once it is full."""
+        """How many predictions it holds."""
         return self._count
 
-    @property
-    def window(self) -> int:
-        """How many predictions it can hold."""
-        return len(self._rows)
+    def push(self, row: Probabilities | Scores, time: float = 0.0) -> Scores:
+        """Add a prediction of shape (classes,), forget those that leave the window, and return the total of the others.
 
-    def push(self, probabilities: Probabilities) -> npt.NDArray[np.float64]:
-        """Add a prediction of shape (classes,) and return the mean of those held, float64 of shape (classes,).
+        Args:
+            row: the prediction.
+            time: its timestamp, in seconds, not before that of the row before; only a window in seconds looks at it.
 
-        Before the buffer is full it is the mean of what is there. The array returned is the buffer's own: it
-        changes with the next call.
+        Returns:
+            The total, float64 of shape (classes,): the buffer's own, which changes with the next call.
         """
-        row = self._rows[self._next]
-        if self._count == self.window:
-            np.copyto(self._wide, row)
-            np.subtract(self._sum, self._wide, out=self._sum)
+        self._make_room(time)
+        here = (self._oldest + self._count) % len(self._rows)
+        newest = self._rows[here]
+        newest[:] = row
+        self._times[here] = time
+        if self._count == self._front:
+            np.copyto(self._back, newest)
         else:
-            self._count += 1
-        row[:] = probabilities
-        np.copyto(self._wide, row)
-        np.add(self._sum, self._wide, out=self._sum)
-        np.add(self._fresh_sum, self._wide, out=self._fresh_sum)
-        self._next += 1
-        if self._next == self.window:
-            self._next = 0
-            self._sum, self._fresh_sum = self._fresh_sum, self._sum
-            self._fresh_sum.fill(0)
-        return np.divide(self._sum, self._count, out=self._mean)
+            self._combine(self._back, newest, out=self._back)
+        self._count += 1
+        if not self._front:
+            return self._back
+        return self._combine(self._rows[self._oldest], self._back, out=self._total)  # type: ignore[no-any-return]
 
-    def forget(self, oldest: int) -> None:
-        """Forget so many of the oldest predictions, or all there are."""
-        kept = max(0, self._count - oldest)
-        rows = np.roll(self._rows, -self._next, axis=0)[self.window - kept :]  # the newest, in order
-        self.clear()
-        for row in rows:
-            self.push(row)
+    def pass_over(self, gap_s: float) -> None:
+        """Forget as many of the oldest predictions as would have come in a gap of so many seconds, at their own rate.
+
+        A window in seconds forgets them anyway, by their times.
+        """
+        if self._count < 2 or not math.isinf(self.window.seconds):
+            return
+        newest = (self._oldest + self._count - 1) % len(self._rows)
+        span = float(self._times[newest] - self._times[self._oldest])
+        missing = self._count if not span else math.ceil(gap_s * (self._count - 1) / span)
+        for _ in range(min(missing, self._count)):
+            self._forget_oldest()
 
     def clear(self) -> None:
         """Forget every prediction."""
-        self._sum.fill(0)
-        self._fresh_sum.fill(0)
-        self._next = self._count = 0
+        self._oldest = self._count = self._front = 0
 
+    def _make_room(self, time: float) -> None:
+        if self._count == self.window.frames:
+            self._forget_oldest()
+        too_old = time - self.window.seconds + TIME_TOLERANCE_S
+        while self._count and self._times[self._oldest] <= too_old:
+            self._forget_oldest()
+        if self._count == len(self._rows):
+            self._grow()
 
-def check_window(window: object) -> int:
-    """Return ``window`` if it is a whole number from 1 to 100,000.
+    def _forget_oldest(self) -> None:
+        if not self._front:
+            self._turn()
+        self._oldest = (self._oldest + 1) % len(self._rows)
+        self._count -= 1
+        self._front -= 1
 
-    Raises:
-        UsageError: it is anything else.
-    """
-    try:
-        frames = int(str(window))
-    except ValueError:
-        frames = 0
-    if not 1 <= frames <= MAX_WINDOW:
-        raise UsageError(f"window {window!r}: expected a whole number of frames from 1 to {MAX_WINDOW}, such as 64")
-    return frames
+    def _turn(self) -> None:
+        """Make the back the front: add to each row all the younger ones, from the youngest on."""
+        for age in range(self._count - 2, -1, -1):
+            row = (self._oldest + age) % len(self._rows)
+            self._combine(self._rows[row], self._rows[(row + 1) % len(self._rows)], out=self._rows[row])
+        self._front = self._count
+
+    def _grow(self) -> None:
+        """Double the memory, the oldest row first."""
+        unused = np.zeros_like(self._rows)
+        self._rows = np.concatenate((np.roll(self._rows, -self._oldest, axis=0), unused))
+        self._times = np.concatenate((np.roll(self._times, -self._oldest), np.zeros(len(unused))))
+        self._oldest = 0

@@ -61,7 +61,7 @@ def main() -> None:
                 except EdgevidError as error:
                     sys.stdout.write(f"{name:<12} {variant.id:<20} {error}\n")
                     continue
-                smoother = Smoother(bundle.labels, bundle.manifest.smoothing.window)
+                smoother = Smoother(bundle.labels, bundle.manifest.smoothing)
                 found = peaks(engine, smoother, frames)
                 engine.backend.close()
                 sys.stdout.write(f"{name:<12} {variant.id:<20} {max(found)} bytes at most, in {len(found)} frames\n")

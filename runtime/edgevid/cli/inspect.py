@@ -169,7 +169,7 @@ def _facts(bundle: Bundle) -> list[str]:
         f"input        {spec.height}×{spec.width}×{spec.channels} {spec.color}, {steps.resize}, {steps.fit}",
         f"normalized   (pixel − {_numbers(steps.mean)}) / {_numbers(steps.std)}",
         f"output       {manifest.output.classes} classes, {manifest.output.activation}: {some_labels}, …",
-        f"window       {manifest.smoothing.window} predictions",
+        f"smoothing    {manifest.smoothing}",
         f"calibrated   {calibrated}",
         parity_caption(manifest.variants),
         *accuracy_caption(manifest.keras_accuracy),

@@ -14,6 +14,7 @@ from edgevid.cli.terminal import adding, completing_paths
 from edgevid.errors import UsageError
 from edgevid.events import Event
 from edgevid.sinks import (
+    EVENT_SUFFIXES,
     PREDICTION_SUFFIXES,
     STDOUT,
     VIDEO_SUFFIXES,
@@ -26,6 +27,8 @@ from edgevid.sinks import (
 )
 from edgevid.sinks.background import BackgroundSink
 from edgevid.sinks.base import check_output
+from edgevid.sinks.command import Command, parse_command
+from edgevid.sinks.label_events import LabelEvents
 from edgevid.sinks.parts import UNSPLIT, Split
 from edgevid.sinks.retention import KEEP_ALL, Keep, parse_keep
 from edgevid.sources import Source
@@ -54,6 +57,18 @@ output_options = adding(
         help="Write predictions; - for JSON lines on stdout.",
     ),
     click.option(
+        "--events",
+        metavar="EVENTS.jsonl",
+        shell_complete=completing_paths(),
+        help="Write a line when a label begins and one when it ends; - for stdout.",
+    ),
+    click.option(
+        "--on-event",
+        metavar="COMMAND",
+        help="Run a program at each of them, with the event as JSON on its stdin: one at a time, 10 s each at most, "
+        "and of a live source at most 100 waiting.",
+    ),
+    click.option(
         "--segment",
         metavar="TIME",
         callback=_segment,
@@ -78,6 +93,8 @@ class OutputOptions:
 
     save: str | None
     predictions: str | None
+    events: str | None
+    on_event: str | None
     segment: float | None
     keep: Keep
     show: bool
@@ -86,7 +103,12 @@ class OutputOptions:
     @property
     def files(self) -> list[Path]:
         """The files to write."""
-        return [Path(name) for name in (self.save, self.predictions) if name and name != STDOUT]
+        return [Path(name) for name in (self.save, self.predictions, self.events) if name and name != STDOUT]
+
+    @property
+    def on_stdout(self) -> bool:
+        """Whether one of them is stdout, which then is for nothing else."""
+        return STDOUT in (self.predictions, self.events)
 
     def check_names(self) -> None:
         """Refuse what cannot be written, before a source is waited for.
@@ -95,11 +117,19 @@ class OutputOptions:
             UsageError: a name or a combination cannot be meant.
             SinkError: a folder is absent, or a file exists and --force is not given.
         """
-        for name, suffixes in ((self.save, VIDEO_SUFFIXES), (self.predictions, PREDICTION_SUFFIXES)):
+        for name, suffixes, split in (
+            (self.save, VIDEO_SUFFIXES, self.segment is not None),
+            (self.predictions, PREDICTION_SUFFIXES, self.segment is not None),
+            (self.events, EVENT_SUFFIXES, False),
+        ):
             if name and name != STDOUT:
                 check_suffix(name, suffixes)
-                check_output(Path(name), self.force or self.segment is not None)
+                check_output(Path(name), self.force or split)
+        if self.predictions == self.events == STDOUT:
+            raise UsageError("--predictions - and --events -: both would go to stdout; name a file for one of them")
         self.split()
+        if self.on_event:
+            parse_command(self.on_event)
 
     def check(self, source: Source, *others: Path | None) -> None:
         """Refuse to write over what is read, or one output over another, whatever --force says.
@@ -109,7 +139,10 @@ class OutputOptions:
         """
         outputs = [*self.files, *filter(None, others)]
         if len(set(outputs)) < len(outputs):
-            raise UsageError(f"{outputs[0]}: two of --save, --predictions and --health name this file; name others")
+            twice = next(output for output in outputs if outputs.count(output) > 1)
+            raise UsageError(
+                f"{twice}: two of --save, --predictions, --events and --health name this file; name another"
+            )
         for output in outputs:
             if output.exists() and any(output.samefile(file) for file in source.files):
                 raise UsageError(f"{output}: it is the source itself, and would be lost; name another file")
@@ -124,7 +157,7 @@ class OutputOptions:
             if self.keep != KEEP_ALL:
                 raise UsageError("--keep: it deletes parts of outputs; give --segment 10m, say, as well")
             return UNSPLIT
-        if not self.files or self.predictions == STDOUT:
+        if not (self.save or self.predictions) or self.predictions == STDOUT:
             raise UsageError("--segment: it is for files; name some with --save and --predictions, and not -")
         return Split(self.segment, self.keep, leave)
 
@@ -137,15 +170,22 @@ class OutputOptions:
         """
         live, split, force = source.live, self.split(source.files), self.force
 
-        def output(name: str, open_part: Callable[[Path, bool], Sink]) -> Sink:
+        def output(name: str, open_part: Callable[[Path, bool], Sink], split: Split = split) -> Sink:
             return open_output(name, open_part, tell, live=live, split=split, force=force)
+
+        def lines(name: str, split: Split = split) -> Sink:
+            if name == STDOUT:
+                return BackgroundSink(open_predictions(STDOUT)) if live else open_predictions(STDOUT)
+            return output(name, lambda path, replace: open_predictions(path, force=replace, live=live), split)
 
         if self.save:
             yield output(self.save, lambda path, replace: open_video(path, source, force=replace))
-        if self.predictions == STDOUT:
-            yield BackgroundSink(open_predictions(STDOUT)) if live else open_predictions(STDOUT)
-        elif self.predictions:
-            yield output(self.predictions, lambda path, replace: open_predictions(path, force=replace, live=live))
+        if self.predictions:
+            yield lines(self.predictions)
+        if self.events or self.on_event:
+            file = lines(self.events, UNSPLIT) if self.events else None
+            command = Command(self.on_event, tell, stop, live) if self.on_event else None
+            yield LabelEvents(file, command, live)
         if self.show:
             yield open_window(f"edgevid: {source.name}", stop)
 

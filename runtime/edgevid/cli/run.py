@@ -21,6 +21,7 @@ from edgevid.cli.output_options import OutputOptions, output_options, take_outpu
 from edgevid.cli.run_lines import ran_where, summary_lines, what_runs
 from edgevid.cli.service_options import ServiceOptions, service_options
 from edgevid.cli.signals import stop_on_signals
+from edgevid.cli.smoothing_options import SmoothingOptions, smoothing_options, take_smoothing
 from edgevid.cli.source_options import source_options, take_wishes
 from edgevid.cli.terminal import Terminal, common_options
 from edgevid.engine import share_cores
@@ -29,11 +30,9 @@ from edgevid.events import Journal
 from edgevid.heap import give_back, keep_small
 from edgevid.manifest import VARIANT_IDS
 from edgevid.pipeline import losses, run_pipeline
-from edgevid.ring import check_window
 from edgevid.secrets import redact
 from edgevid.service import Monitor
-from edgevid.sinks import STDOUT
-from edgevid.smoothing import GAPS, Prediction
+from edgevid.smoothing import Prediction
 from edgevid.sources import Source, SourceOptions, open_camera, open_source
 from edgevid.sources.feed import Feed
 from edgevid.sources.pick import Pick
@@ -47,6 +46,7 @@ Examples:
   edgevid run model.edgevid --camera 0 --show
   edgevid run --source rtsp://user:password@camera/stream --predictions out.jsonl
   edgevid run --source sample:bikes --window 1 --predictions - | head
+  edgevid run --camera 0 --window 2s --enter 0.6 --leave 0.4 --events events.jsonl --on-event ./notify.sh
 \b
 Unless --threads or --workers say otherwise, a camera's frame gets every core, and a file's frames get one
 core each, side by side: the lowest latency, and the highest throughput.
@@ -64,19 +64,10 @@ Without BUNDLE: $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the s
 """
 
 
-def _window(ctx: click.Context, parameter: click.Parameter, value: Any) -> int | None:
-    return None if value is None else check_window(value)
-
-
 @click.command(cls=ConfiguredCommand, epilog=EPILOG)
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @source_options
-@click.option(
-    "--window",
-    metavar="K",
-    callback=_window,
-    help="Average over the last K predictions; 1 for none.  [default: the bundle's]",
-)
+@smoothing_options
 @click.option(
     "--variant",
     type=click.Choice(VARIANT_IDS),
@@ -86,13 +77,6 @@ def _window(ctx: click.Context, parameter: click.Parameter, value: Any) -> int |
 @click.option("--workers", type=int, default=0, help="Frames of a file classified side by side.")
 @click.option("--batch", type=int, default=1, show_default=True, help="Frames of a file in one inference.")
 @output_options
-@click.option(
-    "--gap",
-    type=click.Choice(GAPS),
-    default=GAPS[0],
-    show_default=True,
-    help="What an interruption does to the window: empty it, or let as much of it go as the interruption is long.",
-)
 @click.option("--stride", type=int, default=1, help="Classify every Nth frame only.", show_default=True)
 @click.option("--max-fps", type=float, default=0.0, help="Classify at most N frames a second of the source's time.")
 @click.option("--start", type=float, default=0.0, metavar="S", help="Begin at this second of the file.")
@@ -100,7 +84,6 @@ def _window(ctx: click.Context, parameter: click.Parameter, value: Any) -> int |
 @click.option(
     "--realtime", is_flag=True, help="Play the file as a camera would: at its own speed, and the newest frame wins."
 )
-@click.option("--top-k", type=int, default=0, help="Write the N best labels of each frame too.")
 @click.option("--max-frames", type=int, help="Stop after N frames.")
 @service_options
 @common_options
@@ -111,7 +94,12 @@ def run(terminal: Terminal, /, **options: Any) -> int:
     Files are classified frame by frame, in order. From a camera the newest frame is taken, and those that
     came too fast are counted.
     """
-    return _run(RunOptions(wishes=take_wishes(options), outputs=take_outputs(options), **options), terminal)
+    groups: dict[str, Any] = {
+        "wishes": take_wishes(options),
+        "steadying": take_smoothing(options),
+        "outputs": take_outputs(options),
+    }
+    return _run(RunOptions(**groups, **options), terminal)
 
 
 @dataclass(frozen=True)
@@ -121,7 +109,6 @@ class RunOptions(ServiceOptions):
     bundle: Path | None
     source: str | None
     camera: str | None
-    window: int | None
     variant: str | None
     backend: str
     device: str
@@ -137,10 +124,9 @@ class RunOptions(ServiceOptions):
     start: float
     end: float | None
     realtime: bool
-    top_k: int
     max_frames: int | None
-    gap: str
     wishes: SourceOptions
+    steadying: SmoothingOptions
     outputs: OutputOptions
 
 
@@ -198,7 +184,7 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
             summary = tally.summary(source.broken, feed.dropped, losses(sinks))
             progress.stop()
             if summary.frames:  # also of a run that failed: what was done is done
-                tell = terminal.message_lines if options.outputs.predictions == STDOUT else terminal.result
+                tell = terminal.message_lines if options.outputs.on_stdout else terminal.result
                 tell(*summary_lines(source.name, summary), ran_where(classifier))
                 tell(*(f"wrote {sink.wrote}" for sink in sinks if sink.wrote))
     return 128 + signals[0] if signals else 0
@@ -232,14 +218,15 @@ def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoCla
     threads, workers = share_cores(live, options.threads or choice.threads, options.workers, choice.device)
     return VideoClassifier(
         bundle,
-        window=options.window,
+        smoothing=options.steadying.smoothing(bundle.manifest.smoothing),
+        decisions=options.steadying.decisions(bundle.manifest.decisions),
         backend=choice.backend,
         variant=choice.variant.id,
         device=choice.device,
         threads=threads,
         workers=workers,
-        top_k=options.top_k,
-        gap=options.gap,
+        top_k=options.steadying.top_k,
+        gap=options.steadying.gap,
         allow_partial=engine.allow_partial,
         delegate=engine.delegate,
         provider=engine.provider,

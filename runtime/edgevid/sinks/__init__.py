@@ -17,6 +17,7 @@ from edgevid.sinks.retrying import RetryingSink
 from edgevid.sources.base import Source
 
 __all__ = [
+    "EVENT_SUFFIXES",
     "PREDICTION_SUFFIXES",
     "VIDEO_SUFFIXES",
     "Sink",
@@ -30,6 +31,7 @@ __all__ = [
 STDOUT = "-"
 # suffix: class in edgevid.sinks.predictions
 PREDICTION_SUFFIXES = {".jsonl": "JsonLinesSink", ".csv": "CsvSink"}
+EVENT_SUFFIXES = (".jsonl",)
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov")
 
 

@@ -123,8 +123,9 @@ class CsvSink(TextSink):
     """
 
     def _lines(self, record: dict[str, Any], first: bool) -> str:
-        if "top" in record:
-            record["top"] = msgspec.json.encode(record["top"]).decode()
+        for name in ("top", "labels"):
+            if name in record:
+                record[name] = msgspec.json.encode(record[name]).decode()
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(record), lineterminator="\n")
         if first:

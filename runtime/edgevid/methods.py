@@ -1,0 +1,288 @@
+"""What becomes of a window of predictions: the methods by which a label is steadied, and what each costs and delays.
+
+A delay is how much later than the raw label the smoothed one changes at a hard cut between scenes of which the model is
+equally sure. All of them cost O(classes) a frame, and no memory that grows.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from edgevid.arrays import Probabilities
+from edgevid.errors import UsageError
+from edgevid.record import Record
+from edgevid.ring import RingBuffer, Scores
+from edgevid.window import parse_window
+
+__all__ = ["METHODS", "Method", "MethodName", "Smoothing", "new_method"]
+
+MethodName = Literal["mean", "exponential", "vote", "max", "log-mean", "hmm"]
+# Integers round small probabilities to 0, and a single 0 would outweigh any number of other frames in a product.
+SMALLEST_PROBABILITY = 1e-4
+PRESENT = 0.5  # of a sigmoid: from here on a frame votes for a class
+
+
+class Smoothing(Record, frozen=True, kw_only=True):
+    """How a label is steadied.
+
+    Attributes:
+        window: how many predictions count, 64 say, or for how long, ``2s``; of the methods that have a window.
+        method: one of METHODS.
+        half_life_s: of ``exponential``: after so many seconds a prediction counts half.
+        stay: of ``hmm``: how probable it is that the label of a frame is that of the frame before.
+    """
+
+    window: int | str = 64
+    method: MethodName = "mean"
+    half_life_s: float = 1.0
+    stay: float = 0.99
+
+    def __post_init__(self) -> None:
+        parse_window(self.window)
+        if self.method not in METHODS:  # from Python; a manifest is checked by its types
+            raise UsageError(f"method {self.method!r}: expected one of {', '.join(METHODS)}")
+        if not 0 < self.half_life_s < math.inf:
+            raise UsageError(f"half-life {self.half_life_s:g}: expected seconds above 0, such as 0.5")
+        if not 0.5 <= self.stay < 1:
+            raise UsageError(f"stay {self.stay:g}: expected a probability from 0.5 to below 1, such as 0.99")
+
+    def __str__(self) -> str:
+        """Return method and parameter, for reading: ``mean, window 64``."""
+        name = METHODS[self.method].parameter
+        value = {"half_life": f"{self.half_life_s:g}s", "stay": f"{self.stay:g}"}.get(name, str(self.window))
+        return f"{self.method}, {name.replace('_', '-')} {value}"
+
+
+class Method(ABC):
+    """Makes one array of scores of all predictions so far.
+
+    What :meth:`update` returns is float64 of shape (classes,), 0 to 1, and the method's own: the next call changes it.
+    """
+
+    @abstractmethod
+    def update(self, probabilities: Probabilities, time: float) -> Scores:
+        """Add a frame's class probabilities, of shape (classes,), and return the scores.
+
+        Args:
+            probabilities: the model's.
+            time: the frame's, in seconds; not before that of the frame before.
+        """
+
+    @abstractmethod
+    def pass_over(self, gap_s: float) -> None:
+        """Let go as much as a gap of so many seconds in a live stream is long."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget everything."""
+
+
+class Pooling(Method):
+    """Predictions of a window, written to a ring buffer in some form, their total, and what is made of that."""
+
+    combine: np.ufunc = np.add
+
+    def __init__(self, smoothing: Smoothing, classes: int, multi_label: bool) -> None:
+        self._ring = RingBuffer(smoothing.window, classes, self.combine)
+        self._multi_label = multi_label
+        self._row = np.zeros(classes, np.float64)
+        self._scores = np.zeros(classes, np.float64)
+
+    def update(self, probabilities: Probabilities, time: float) -> Scores:
+        """Add a frame's class probabilities, and return the scores."""
+        self._write(probabilities, self._row)
+        total = self._ring.push(self._row, time)
+        self._finish(total, len(self._ring), self._scores)
+        return self._scores
+
+    def pass_over(self, gap_s: float) -> None:
+        """Let the oldest predictions go."""
+        self._ring.pass_over(gap_s)
+
+    def reset(self) -> None:
+        """Empty the window."""
+        self._ring.clear()
+
+    def _write(self, probabilities: Probabilities, row: Scores) -> None:
+        """Write what goes into the ring."""
+        np.copyto(row, probabilities)
+
+    def _finish(self, total: Scores, count: int, scores: Scores) -> None:
+        """Write what comes out of so many rows' total."""
+        np.divide(total, count, out=scores)
+
+
+class Mean(Pooling):
+    """The mean of the class probabilities: the rolling average, and the reference for the others."""
+
+
+class Vote(Pooling):
+    """The share of frames whose own label it is; of a sigmoid model, those where it is 0.5 at least."""
+
+    def _write(self, probabilities: Probabilities, row: Scores) -> None:
+        if self._multi_label:
+            np.greater_equal(probabilities, PRESENT, out=row)
+        else:
+            row.fill(0)
+            row[probabilities.argmax()] = 1
+
+
+class Max(Pooling):
+    """The highest probability in the window: for what is seen rarely, but then clearly."""
+
+    combine = np.maximum
+
+    def _finish(self, total: Scores, count: int, scores: Scores) -> None:
+        np.copyto(scores, total)
+
+
+class LogMean(Pooling):
+    """The normalized product of the probabilities, a product of experts (Hinton 2002): one frame may have a veto.
+
+    That is the softmax of the mean logits; of a sigmoid model, the sigmoid of them, class by class. Probabilities below
+    0.0001 count as that.
+    """
+
+    def _write(self, probabilities: Probabilities, row: Scores) -> None:
+        np.copyto(row, probabilities)
+        if self._multi_label:
+            np.clip(row, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY, out=row)
+            np.subtract(1, row, out=self._scores)
+            np.divide(row, self._scores, out=row)
+        else:
+            np.maximum(row, SMALLEST_PROBABILITY, out=row)
+        np.log(row, out=row)
+
+    def _finish(self, total: Scores, count: int, scores: Scores) -> None:
+        np.divide(total, count, out=scores)
+        if self._multi_label:
+            np.negative(scores, out=scores)
+            np.exp(scores, out=scores)
+            np.add(scores, 1, out=scores)
+            np.reciprocal(scores, out=scores)
+        else:
+            np.subtract(scores, scores.max(), out=scores)
+            np.exp(scores, out=scores)
+            np.divide(scores, scores.sum(), out=scores)
+
+
+class Exponential(Method):
+    """The mean of all predictions, each weighted by 2^(−age ÷ half-life): it needs no window."""
+
+    def __init__(self, smoothing: Smoothing, classes: int, multi_label: bool) -> None:
+        self._half_life_s = smoothing.half_life_s
+        self._sum = np.zeros(classes, np.float64)
+        self._scores = np.zeros(classes, np.float64)
+        self._weight = self._time = 0.0
+
+    def update(self, probabilities: Probabilities, time: float) -> Scores:
+        """Add a frame's class probabilities, and return the scores."""
+        faded = 2.0 ** (-(time - self._time) / self._half_life_s)
+        self._time = time
+        self._weight = self._weight * faded + 1
+        np.multiply(self._sum, faded, out=self._sum)
+        np.copyto(self._scores, probabilities)
+        np.add(self._sum, self._scores, out=self._sum)
+        return np.divide(self._sum, self._weight, out=self._scores)
+
+    def pass_over(self, gap_s: float) -> None:
+        """Do nothing: the age of what was before the gap fades it."""
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._sum.fill(0)
+        self._weight = self._time = 0.0
+
+
+class Hmm(Method):
+    """The forward filter of a hidden Markov model: how probable each label is, given all frames so far (Rabiner 1989).
+
+    From one frame to the next the label stays with probability ``stay``, and else turns to any other, all alike; the
+    model's probabilities are how well each label explains a frame. Of a sigmoid model every class is a chain of its
+    own, with two states. Unlike the others it goes by frames and not by seconds. Probabilities below 0.0001 count as
+    that.
+    """
+
+    def __init__(self, smoothing: Smoothing, classes: int, multi_label: bool) -> None:
+        self._multi_label = multi_label
+        self._labels = 2 if multi_label else max(classes, 2)
+        self._turn = (1 - smoothing.stay) / (self._labels - 1)  # to one certain other label
+        self._fading = smoothing.stay - self._turn
+        self._belief = np.full(classes, 1 / self._labels, np.float64)
+        self._row, self._other = np.zeros(classes, np.float64), np.zeros(classes, np.float64)
+        self._time = self._step_s = 0.0
+
+    def update(self, probabilities: Probabilities, time: float) -> Scores:
+        """Add a frame's class probabilities, and return the scores."""
+        self._step_s, self._time = time - self._time, time
+        belief, row = self._belief, self._row
+        self._fade(self._fading)
+        np.copyto(row, probabilities)
+        if self._multi_label:
+            np.clip(row, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY, out=row)
+            np.subtract(1, belief, out=self._other)
+            np.multiply(belief, row, out=belief)
+            np.subtract(1, row, out=row)
+            np.multiply(self._other, row, out=self._other)
+            np.add(self._other, belief, out=self._other)
+            np.divide(belief, self._other, out=belief)
+        else:
+            np.maximum(row, SMALLEST_PROBABILITY, out=row)
+            np.multiply(belief, row, out=belief)
+            np.divide(belief, belief.sum(), out=belief)
+        return belief
+
+    def pass_over(self, gap_s: float) -> None:
+        """Let the labels turn as often as frames are missing."""
+        missing = gap_s / self._step_s if self._step_s else math.inf
+        self._fade(self._fading**missing)
+
+    def reset(self) -> None:
+        """Hold all labels for equally probable again."""
+        self._belief.fill(1 / self._labels)
+        self._time = self._step_s = 0.0
+
+    def _fade(self, rest: float) -> None:
+        """Come nearer to all labels being equally probable: of the distance to that, ``rest`` is left."""
+        np.multiply(self._belief, rest, out=self._belief)
+        np.add(self._belief, (1 - rest) / self._labels, out=self._belief)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A method: what makes it, which parameter of Smoothing it has, and what to expect of it, for reading."""
+
+    make: type[Pooling | Exponential | Hmm]
+    parameter: Literal["window", "half_life", "stay"]
+    delay: str
+    cost: str
+
+
+METHODS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "mean": Kind(Mean, "window", "half the window", "two additions"),
+        "exponential": Kind(Exponential, "half_life", "the half-life", "a multiplication and an addition; no window"),
+        "vote": Kind(Vote, "window", "half the window", "two additions and a maximum"),
+        "max": Kind(Max, "window", "up to the window", "two comparisons"),
+        "log-mean": Kind(LogMean, "window", "half the window", "a logarithm, two additions and an exponential"),
+        "hmm": Kind(Hmm, "stay", "the fewer frames the surer the model is", "two multiplications; no window"),
+    }
+)
+
+
+def new_method(smoothing: Smoothing, classes: int, multi_label: bool = False) -> Method:
+    """Return a method that has seen nothing yet.
+
+    Args:
+        smoothing: which, and how far back it looks.
+        classes: the length of a prediction.
+        multi_label: the model answers to each class on its own, with a sigmoid.
+    """
+    return METHODS[smoothing.method].make(smoothing, classes, multi_label)
