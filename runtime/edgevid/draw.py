@@ -78,7 +78,8 @@ def _write(bar: Image | Plane, prediction: Prediction, frame_height: int, color:
     padding, width = _padding(size), bar.shape[1]
     score = f"{prediction.score:.0%}"
     score_width = _text_width(score, size)
-    label = _shortened(prediction.label, size, width - score_width - 3 * padding)
+    names = ", ".join(label for label, _ in prediction.holding) or prediction.label
+    label = _shortened(names, size, width - score_width - 3 * padding)
     baseline = len(bar) - padding - size // 6
     for text, left in ((label, padding), (score, width - score_width - padding)):
         if FONT is None:

@@ -138,8 +138,8 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
         journal = Journal()
         for listener in (terminal.event, monitor.on_event):
             journal.listen(listener)
+        options.outputs.check_names()
         if options.wishes.wait:  # what is wrong is told now, and not when a camera comes at last
-            options.outputs.check_names()
             _choice(options, live=True)
         source = stack.enter_context(_opened(options, replace(options.wishes, idle=monitor.beat), journal))
         if source.live:

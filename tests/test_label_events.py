@@ -1,0 +1,139 @@
+"""``--events`` and ``--on-event``: when a label begins and ends, for files and for programs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Outcome, read_jsonl
+
+Cli = Callable[..., Outcome]
+FRAME_S = 1001 / 30000
+
+
+def pairs(events: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(event["event"], event["label"]) for event in events]
+
+
+def test_a_line_when_a_label_begins_and_one_when_it_ends(
+    cli: Cli, bundle_path: Path, clip: Path, tmp_path: Path
+) -> None:
+    file, predictions = tmp_path / "events.jsonl", tmp_path / "out.jsonl"
+    outcome = cli("run", bundle_path, "--source", clip, "--window", 5, "--events", file, "--predictions", predictions)
+    assert f"wrote {file}" in outcome.out
+    events, records = read_jsonl(file.read_text()), read_jsonl(predictions.read_text())
+    colors = ("red", "green", "blue")
+    assert pairs(events) == [(kind, color) for color in colors for kind in ("start", "end")]
+    for start, end in zip(events[::2], events[1::2], strict=True):
+        shown = [record for record in records if record["label"] == start["label"]]
+        assert (start["start"], start["frame"]) == (shown[0]["time"], shown[0]["frame"])
+        assert (end["start"], end["frames"]) == (start["start"], len(shown))
+        assert end["end"] == pytest.approx(shown[-1]["time"] + FRAME_S, abs=2e-6)
+        assert end["duration"] == pytest.approx(end["end"] - end["start"], abs=2e-6)
+        scores = [record["score"] for record in shown]
+        assert end["mean_score"] == pytest.approx(sum(scores) / len(scores), abs=1e-4)
+        assert end["peak_score"] == max(scores)
+    cli("run", bundle_path, "--source", clip, "--window", 5, "--events", file, "--force")
+    assert read_jsonl(file.read_text()) == events, "of a file they do not depend on the time of day"
+
+
+def test_decisions_debounce_events(cli: Cli, bundle_path: Path, clip: Path) -> None:
+    """The clip has one blue frame among the red ones."""
+    run = ("run", bundle_path, "--source", clip, "--window", "1", "--events", "-")
+    assert len(read_jsonl(cli(*run).out)) == 10
+    held = read_jsonl(cli(*run, "--hold", "0.5s").out)
+    assert pairs(held)[:3] == [("start", "red"), ("end", "red"), ("start", "green")]
+    never = cli(*run, "--method", "mean", "--enter", "1")
+    assert never.out == ""
+    assert "time per label: uncertain" in never.err
+
+
+def test_several_labels_hold_at_once_with_sigmoids(cli: Cli, bundle_path: Path, clip: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "multi.edgevid"
+    shutil.copytree(bundle_path, bundle)
+    manifest = json.loads((bundle / "edgevid.json").read_text())
+    manifest["output"]["activation"] = "sigmoid"
+    (bundle / "edgevid.json").write_text(json.dumps(manifest))
+    run = ("run", bundle, "--source", clip, "--window", 20, "--enter", 0.2)
+    open_labels: set[str] = set()
+    most = 0
+    for event in read_jsonl(cli(*run, "--events", "-").out):
+        (open_labels.add if event["event"] == "start" else open_labels.remove)(event["label"])
+        most = max(most, len(open_labels))
+    assert (most, open_labels) == (2, set())
+    assert cli(*run, "--predictions", tmp_path / "out.csv", "--save", tmp_path / "out.mp4").status == 0
+    assert (tmp_path / "out.csv").read_text().splitlines()[0].endswith(",labels")
+    assert "margin 0.1: this model answers to each class on its own" in cli(*run, "--margin", 0.1).error
+
+
+def test_a_program_gets_each_event_on_its_stdin(cli: Cli, bundle_path: Path, clip: Path, tmp_path: Path) -> None:
+    log, file = tmp_path / "log", tmp_path / "events.jsonl"
+    command = shlex.join(["sh", "-c", f"cat >> {shlex.quote(str(log))}"])
+    outcome = cli("run", bundle_path, "--source", clip, "--window", 5, "--events", file, "--on-event", command)
+    assert outcome.status == 0
+    assert log.read_text() == file.read_text()
+
+
+def test_what_a_program_prints_does_not_mix_with_predictions(cli: Cli, bundle_path: Path, clip: Path) -> None:
+    outcome = cli("run", bundle_path, "--source", clip, "--predictions", "-", "--on-event", "cat")
+    assert len(read_jsonl(outcome.out)) == 60
+    assert '"event":"start"' in outcome.err
+
+
+def test_a_program_that_fails_is_told_and_hinders_nothing(cli: Cli, bundle_path: Path, clip: Path) -> None:
+    outcome = cli("run", bundle_path, "--source", clip, "--window", 60, "--on-event", "sh -c 'exit 3'")
+    assert outcome.status == 0
+    assert "--on-event sh: exit status 3" in outcome.err
+
+
+def test_a_program_that_hangs_ends_with_the_run(bundle_path: Path, clip: Path, tmp_path: Path) -> None:
+    """Ctrl-C waits for it no longer than a run may take to end, and kills all that it started."""
+    pid_file = tmp_path / "pid"
+    command = shlex.join(["sh", "-c", f"sleep 100 & echo $! > {shlex.quote(str(pid_file))}; wait"])
+    run = [sys.executable, "-m", "edgevid", "run", str(bundle_path), "--source", str(clip), "--realtime", "--quiet"]
+    with subprocess.Popen([*run, "--on-event", command], stdout=subprocess.DEVNULL) as process:
+        while not (pid_file.exists() and pid_file.read_text().strip()):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        assert process.wait(30) == 130
+        assert time.monotonic() - began < 10
+    sleeper = Path("/proc") / pid_file.read_text().strip() / "stat"
+    deadline = time.monotonic() + 10
+    while sleeper.exists() and sleeper.read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline, "it outlives the run"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--on-event", "no-such-program door"), "there is no program 'no-such-program'"),
+        (("--on-event", "sh -c 'x"), "No closing quotation"),
+        (("--events", "events.csv"), "expected a name ending in .jsonl"),
+        (("--events", "-", "--predictions", "-"), "both would go to stdout"),
+        (("--events", "x.jsonl", "--predictions", "x.jsonl"), "two of --save, --predictions, --events and --health"),
+        (("--method", "hmm", "--window", "2s"), "--window 2s: the method hmm has none, but --stay"),
+        (("--half-life", "2s"), "--half-life 2.0: the method mean has none, but --window"),
+        (("--method", "exponential", "--half-life", "2"), "--half-life 2: expected a time such as 0.5s"),
+        (("--hold", "soon"), "--hold soon: expected a time"),
+        (("--window", "2 s", "--leave", "0.7", "--enter", "0.5"), "leave 0.7 is above enter 0.5"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(
+    cli: Cli, bundle_path: Path, clip: Path, options: tuple[str, ...], message: str
+) -> None:
+    outcome = cli("run", bundle_path, "--source", clip, *options)
+    assert outcome.status in (1, 2)
+    assert message in outcome.error
