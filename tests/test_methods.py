@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -23,8 +24,12 @@ def softmax(x: Rows) -> Rows:
     return np.asarray(exps / exps.sum())
 
 
-def exponential(rows: Rows, ages: Rows, half_life: float) -> Rows:
-    weights = 0.5 ** (ages / half_life)
+def intervals(rows: Rows, times: Rows) -> tuple[Rows, Rows]:
+    """Return the mean of each two neighbours, and how many seconds lie between them; the first stands alone."""
+    return np.concatenate((rows[:1], (rows[1:] + rows[:-1]) / 2)), np.concatenate(([1e-9], np.diff(times)))
+
+
+def mean(rows: Rows, weights: Rows) -> Rows:
     return np.asarray(weights @ rows / weights.sum())
 
 
@@ -49,19 +54,37 @@ def logit(p: Rows) -> Rows:
     return np.asarray(np.log(p / (1 - p)))
 
 
-Reference: TypeAlias = Callable[[Rows, Rows, Rows, Smoothing], Rows]  # rows of the window, all rows, ages of all
+def pooled(form: Callable[[Rows], Rows], rows: Rows, times: Rows, how: Smoothing) -> Rows:
+    """Return the mean of the window's frames in some form; of a window in seconds, over time."""
+    if how.window == 7:
+        return np.asarray(form(rows)[-7:].mean(axis=0))
+    values, seconds = intervals(form(rows), times)
+    inside = times > times[-1] - 1 + 1e-6
+    return mean(values[inside], seconds[inside])
+
+
+def exponential(rows: Rows, times: Rows, how: Smoothing) -> Rows:
+    values, seconds = intervals(rows, times)
+    return mean(values, seconds * 0.5 ** ((times[-1] - times) / how.half_life_s))
+
+
+def highest(rows: Rows, times: Rows, how: Smoothing) -> Rows:
+    return np.asarray((rows[-7:] if how.window == 7 else rows[times > times[-1] - 1 + 1e-6]).max(axis=0))
+
+
+Reference: TypeAlias = Callable[[Rows, Rows, Smoothing], Rows]  # of all frames so far, the last one's scores
 SOFTMAX: dict[str, Reference] = {
-    "mean": lambda window, rows, ages, how: window.mean(axis=0),
-    "vote": lambda window, rows, ages, how: np.eye(rows.shape[1])[window.argmax(axis=1)].mean(axis=0),
-    "max": lambda window, rows, ages, how: window.max(axis=0),
-    "log-mean": lambda window, rows, ages, how: softmax(np.log(np.maximum(window, FLOOR)).mean(axis=0)),
-    "exponential": lambda window, rows, ages, how: exponential(rows, ages, how.half_life_s),
-    "hmm": lambda window, rows, ages, how: hmm(rows, how.stay),
+    "mean": lambda rows, times, how: pooled(lambda p: p, rows, times, how),
+    "vote": lambda rows, times, how: pooled(lambda p: np.eye(p.shape[1])[p.argmax(axis=1)], rows, times, how),
+    "max": highest,
+    "log-mean": lambda rows, times, how: softmax(pooled(lambda p: np.log(np.maximum(p, FLOOR)), rows, times, how)),
+    "exponential": exponential,
+    "hmm": lambda rows, times, how: hmm(rows, how.stay),
 }
 SIGMOID: dict[str, Reference] = SOFTMAX | {
-    "vote": lambda window, rows, ages, how: (window >= 0.5).mean(axis=0),
-    "log-mean": lambda window, rows, ages, how: 1 / (1 + np.exp(-logit(window).mean(axis=0))),
-    "hmm": lambda window, rows, ages, how: hmm_each(rows, how.stay),
+    "vote": lambda rows, times, how: pooled(lambda p: (p >= 0.5).astype(float), rows, times, how),
+    "log-mean": lambda rows, times, how: 1 / (1 + np.exp(-pooled(logit, rows, times, how))),
+    "hmm": lambda rows, times, how: hmm_each(rows, how.stay),
 }
 
 
@@ -88,9 +111,7 @@ def test_a_method_is_its_definition(
     steady = new_method(smoothing, classes, multi_label)
     wide = rows.astype(np.float64)
     for now in range(frames):
-        first = int(np.argmax(times > times[now] - 1 + 1e-6)) if seconds else max(0, now - 6)
-        reference = (SIGMOID if multi_label else SOFTMAX)[method]
-        expected = reference(wide[first : now + 1], wide[: now + 1], times[now] - times[: now + 1], smoothing)
+        expected = (SIGMOID if multi_label else SOFTMAX)[method](wide[: now + 1], times[: now + 1], smoothing)
         np.testing.assert_allclose(steady.update(rows[now], times[now]), expected, atol=1e-6)
 
 
@@ -140,3 +161,28 @@ def test_a_gap_lets_go_of_as_much_as_it_is_long(method: Any) -> None:
 def test_settings_that_cannot_be_meant(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Smoothing(**settings)
+
+
+@pytest.mark.parametrize(
+    ("method", "steps"), [("mean", 3), ("log-mean", 3), ("exponential", 3), ("vote", 5)], ids=lambda value: str(value)
+)
+def test_in_seconds_decisions_do_not_depend_on_the_frame_rate(method: Any, steps: int) -> None:
+    """Three scenes that flicker, at 25 frames a second, at half of that, and with 30 % dropped at random."""
+    random = np.random.default_rng(3)
+    scenes = np.repeat([0, 1, 2], 150)
+    rows = np.repeat(random.dirichlet(np.ones(3) * 0.5, 75), 6, axis=0) * 0.5 + np.eye(3)[scenes] * 0.5
+    times = np.arange(450) / 25
+
+    def decisions(kept: npt.NDArray[np.intp]) -> list[tuple[float, str]]:
+        smoother = Smoother("abc", Smoothing(method=method, window="2s", half_life_s=1.0))
+        shown = [smoother.update(rows[index].astype(np.float32), int(index), times[index]) for index in kept]
+        return [(b.time, b.label) for a, b in itertools.pairwise(shown) if a.label != b.label]
+
+    everything = np.arange(450)
+    expected = decisions(everything)
+    assert [label for _, label in expected] == ["b", "c"]
+    for kept in [everything[::2], *(everything[random.random(450) > 0.3] for _ in range(10))]:
+        got = decisions(kept)
+        assert [label for _, label in got] == ["b", "c"]
+        for (time, _), (other, _) in zip(expected, got, strict=True):
+            assert abs(time - other) < steps * 0.04 + 1e-6

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgevid._version import __version__
-from edgevid.bundle import Bundle, sha256_file
+from edgevid.bundle import Bundle, sha256_file, write_manifest
 from edgevid.errors import UsageError
 from edgevid.manifest import (
     LABELS_FILE,
@@ -36,7 +36,7 @@ from edgevid_convert.judging import Judging, keras_accuracy
 from edgevid_convert.loading.model import FrozenModel, load_model
 from edgevid_convert.options import ConvertOptions
 from edgevid_convert.proof import float_preprocessor, input_tensors, keras_answers, takes_batches
-from edgevid_convert.writing import bundle_folder, preprocessing_for, read_labels, write_manifest
+from edgevid_convert.writing import bundle_folder, preprocessing_for, read_labels
 
 if TYPE_CHECKING:
     from edgevid_convert.variants import Progress

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgevid._version import __version__
 from edgevid.backends import BackendOptions, load_backend
-from edgevid.bundle import Bundle, sha256_file
+from edgevid.bundle import Bundle, sha256_file, write_manifest
 from edgevid.choice import choose_backend
 from edgevid.errors import BackendError, BundleError, MissingExtraError, ModelError, UsageError, first_line
 from edgevid.manifest import (
@@ -35,7 +35,7 @@ from edgevid.methods import Smoothing
 from edgevid_convert.frames import noise_frames
 from edgevid_convert.preprocessing import Normalization
 from edgevid_convert.proof import takes_batches, variant_answers
-from edgevid_convert.writing import bundle_folder, preprocessing_for, read_labels, write_manifest
+from edgevid_convert.writing import bundle_folder, preprocessing_for, read_labels
 
 __all__ = ["FORMAT_OF", "PackOptions", "describe_choice", "pack_model"]
 

@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
-
 from edgevid.errors import BundleError, ModelError, UsageError
-from edgevid.manifest import MANIFEST_FILE, Fit, Manifest, Preprocessing, Resize
+from edgevid.manifest import Fit, Preprocessing, Resize
 from edgevid_convert.preprocessing import Normalization
 
-__all__ = ["bundle_folder", "preprocessing_for", "read_labels", "write_manifest"]
+__all__ = ["bundle_folder", "preprocessing_for", "read_labels"]
 
 
 def preprocessing_for(
@@ -57,12 +55,6 @@ def read_labels(path: Path | None, classes: int) -> tuple[str, ...]:
             f"--labels {path}: {len(labels)} labels for the model's {classes} classes; expected one a line"
         )
     return labels
-
-
-def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write a bundle's manifest into its folder."""
-    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    (folder / MANIFEST_FILE).write_bytes(text + b"\n")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from edgevid.errors import BundleError, UsageError
 from edgevid.manifest import LABELS_FILE, MANIFEST_FILE, SCHEMA, VARIANT_IDS, Manifest, Variant
 from edgevid.sample import sample_bundle_path
 
-__all__ = ["BUNDLE_SUFFIX", "Bundle", "find_bundle", "sha256_file"]
+__all__ = ["BUNDLE_SUFFIX", "Bundle", "find_bundle", "sha256_file", "write_manifest"]
 
 BUNDLE_SUFFIX = ".edgevid"
 
@@ -202,6 +202,25 @@ def _private_folder(owner: object) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="edgevid-"))
     weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write a bundle's manifest into its folder; one that was there is replaced at once, or not at all.
+
+    Raises:
+        BundleError: the folder cannot be written.
+    """
+    scratch = folder / f".{MANIFEST_FILE}.{os.getpid()}"
+    try:
+        try:
+            scratch.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+            scratch.replace(folder / MANIFEST_FILE)
+        finally:
+            scratch.unlink(missing_ok=True)
+    except OSError as error:
+        raise BundleError(
+            f"{folder / MANIFEST_FILE}: it cannot be written ({error.strerror}); is the bundle yours to change?"
+        ) from error
 
 
 class _Header(msgspec.Struct):

@@ -137,8 +137,15 @@ class VideoClassifier:
             frames: where frames come from.
             read_ahead: take frames before they are asked for, on threads of their own; so do several workers.
         """
-        for frame, probabilities in self._pool.map(frames, read_ahead):
+        for frame, probabilities in self.probabilities(frames, read_ahead):
             yield frame, self._prediction(frame, probabilities)
+
+    def probabilities(self, frames: Iterable[Frame], read_ahead: bool = False) -> Iterator[tuple[Frame, Probabilities]]:
+        """Yield every frame with its class probabilities, in order, which are valid until the next one is asked for.
+
+        As :meth:`classify_frames`, without smoothing.
+        """
+        return self._pool.map(frames, read_ahead)
 
     def classify_each(self, frames: Iterable[Frame], deliver: Callable[[Frame, Prediction], None]) -> None:
         """Call ``deliver`` with every frame and its prediction, in order, but not always on one thread.

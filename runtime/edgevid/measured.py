@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
 import platformdirs
+from msgspec.structs import replace
 
 from edgevid._version import __version__
 from edgevid.backends import available_cores
-from edgevid.bundle import Bundle, sha256_file
+from edgevid.bundle import Bundle
+from edgevid.decisions import Decisions
 from edgevid.hardware import cpu_model
-from edgevid.manifest import MANIFEST_FILE
+from edgevid.methods import Smoothing
 
 __all__ = ["MeasuredRow", "Profile", "engine_versions", "recall", "remember"]
 
@@ -105,7 +108,9 @@ def remember(bundle: Bundle, devices: tuple[str, ...], rows: tuple[MeasuredRow, 
 
 
 def _path(bundle: Bundle) -> Path:
-    digest = sha256_file(bundle.path / MANIFEST_FILE)
+    # How a label is steadied may be tuned later, and makes nothing slower.
+    manifest = replace(bundle.manifest, smoothing=Smoothing(), decisions=Decisions())
+    digest = hashlib.sha256(msgspec.json.encode(manifest)).hexdigest()
     return Path(platformdirs.user_cache_dir("edgevid")) / "measured" / f"{digest[:32]}.json"
 
 

@@ -26,6 +26,7 @@ __all__ = ["METHODS", "Method", "MethodName", "Smoothing", "new_method"]
 MethodName = Literal["mean", "exponential", "vote", "max", "log-mean", "hmm"]
 # Integers round small probabilities to 0, and a single 0 would outweigh any number of other frames in a product.
 SMALLEST_PROBABILITY = 1e-4
+MOMENT_S = 1e-9
 PRESENT = 0.5  # of a sigmoid: from here on a frame votes for a class
 
 
@@ -56,7 +57,7 @@ class Smoothing(Record, frozen=True, kw_only=True):
     def __str__(self) -> str:
         """Return method and parameter, for reading: ``mean, window 64``."""
         name = METHODS[self.method].parameter
-        value = {"half_life": f"{self.half_life_s:g}s", "stay": f"{self.stay:g}"}.get(name, str(self.window))
+        value = {"half_life": f"{self.half_life_s:g}s", "stay": f"{self.stay:.10g}"}.get(name, str(self.window))
         return f"{self.method}, {name.replace('_', '-')} {value}"
 
 
@@ -84,39 +85,83 @@ class Method(ABC):
         """Forget everything."""
 
 
+class Intervals:
+    """Integrates over time, by the trapezoid rule, what is known at moments: frames that are missing hardly matter.
+
+    A moment alone stands for next to no time.
+
+    Args:
+        classes: how many values there are.
+        longest_s: after so many seconds without one, moments do not belong together.
+    """
+
+    def __init__(self, classes: int, longest_s: float = math.inf) -> None:
+        self._longest_s = longest_s
+        self._before = np.zeros(classes, np.float64)
+        self._row = np.zeros(classes + 1, np.float64)
+        self._time = -math.inf
+
+    def add(self, values: Scores, time: float) -> Scores:
+        """Return the integral since the moment before, and the seconds since then, as one array of (classes + 1,)."""
+        step_s, self._time = time - self._time, time
+        if 0 < step_s < self._longest_s:
+            np.add(self._before, values, out=self._row[:-1])
+            np.multiply(self._row[:-1], step_s / 2, out=self._row[:-1])
+        else:
+            step_s = MOMENT_S
+            np.multiply(values, step_s, out=self._row[:-1])
+        self._row[-1] = step_s
+        np.copyto(self._before, values)
+        return self._row
+
+    def cut(self) -> None:
+        """Take the next moment for the first."""
+        self._time = -math.inf
+
+
 class Pooling(Method):
-    """Predictions of a window, written to a ring buffer in some form, their total, and what is made of that."""
+    """Predictions of a window, written to a ring buffer in some form, their total, and what is made of that.
+
+    A row of the ring is a frame, and its weight is 1; or, of a window in seconds, the time from one frame to the next.
+    """
 
     combine: np.ufunc = np.add
 
     def __init__(self, smoothing: Smoothing, classes: int, multi_label: bool) -> None:
-        self._ring = RingBuffer(smoothing.window, classes, self.combine)
+        self._ring = RingBuffer(smoothing.window, classes + 1, self.combine)
+        by_time = self.combine is np.add and not math.isinf(self._ring.window.seconds)
+        self._intervals = Intervals(classes, self._ring.window.seconds) if by_time else None
         self._multi_label = multi_label
-        self._row = np.zeros(classes, np.float64)
+        self._row = np.ones(classes + 1, np.float64)
         self._scores = np.zeros(classes, np.float64)
 
     def update(self, probabilities: Probabilities, time: float) -> Scores:
         """Add a frame's class probabilities, and return the scores."""
-        self._write(probabilities, self._row)
-        total = self._ring.push(self._row, time)
-        self._finish(total, len(self._ring), self._scores)
+        self._write(probabilities, self._row[:-1])
+        row = self._intervals.add(self._row[:-1], time) if self._intervals else self._row
+        total = self._ring.push(row, time)
+        self._finish(total[:-1], total[-1], self._scores)
         return self._scores
 
     def pass_over(self, gap_s: float) -> None:
         """Let the oldest predictions go."""
         self._ring.pass_over(gap_s)
+        if self._intervals:
+            self._intervals.cut()
 
     def reset(self) -> None:
         """Empty the window."""
         self._ring.clear()
+        if self._intervals:
+            self._intervals.cut()
 
     def _write(self, probabilities: Probabilities, row: Scores) -> None:
         """Write what goes into the ring."""
         np.copyto(row, probabilities)
 
-    def _finish(self, total: Scores, count: int, scores: Scores) -> None:
-        """Write what comes out of so many rows' total."""
-        np.divide(total, count, out=scores)
+    def _finish(self, total: Scores, weight: float, scores: Scores) -> None:
+        """Write what comes out of the total of rows that weigh so much together."""
+        np.divide(total, weight, out=scores)
 
 
 class Mean(Pooling):
@@ -139,7 +184,7 @@ class Max(Pooling):
 
     combine = np.maximum
 
-    def _finish(self, total: Scores, count: int, scores: Scores) -> None:
+    def _finish(self, total: Scores, weight: float, scores: Scores) -> None:
         np.copyto(scores, total)
 
 
@@ -160,8 +205,8 @@ class LogMean(Pooling):
             np.maximum(row, SMALLEST_PROBABILITY, out=row)
         np.log(row, out=row)
 
-    def _finish(self, total: Scores, count: int, scores: Scores) -> None:
-        np.divide(total, count, out=scores)
+    def _finish(self, total: Scores, weight: float, scores: Scores) -> None:
+        np.divide(total, weight, out=scores)
         if self._multi_label:
             np.negative(scores, out=scores)
             np.exp(scores, out=scores)
@@ -174,31 +219,34 @@ class LogMean(Pooling):
 
 
 class Exponential(Method):
-    """The mean of all predictions, each weighted by 2^(−age ÷ half-life): it needs no window."""
+    """The mean over all time so far, weighted by 2^(−age ÷ half-life): it needs no window."""
 
     def __init__(self, smoothing: Smoothing, classes: int, multi_label: bool) -> None:
         self._half_life_s = smoothing.half_life_s
-        self._sum = np.zeros(classes, np.float64)
+        self._intervals = Intervals(classes)
+        self._total = np.zeros(classes + 1, np.float64)
         self._scores = np.zeros(classes, np.float64)
-        self._weight = self._time = 0.0
+        self._time = 0.0
 
     def update(self, probabilities: Probabilities, time: float) -> Scores:
         """Add a frame's class probabilities, and return the scores."""
         faded = 2.0 ** (-(time - self._time) / self._half_life_s)
         self._time = time
-        self._weight = self._weight * faded + 1
-        np.multiply(self._sum, faded, out=self._sum)
+        np.multiply(self._total, faded, out=self._total)
         np.copyto(self._scores, probabilities)
-        np.add(self._sum, self._scores, out=self._sum)
-        return np.divide(self._sum, self._weight, out=self._scores)
+        np.add(self._total, self._intervals.add(self._scores, time), out=self._total)
+        np.divide(self._total[:-1], self._total[-1], out=self._scores)
+        return self._scores
 
     def pass_over(self, gap_s: float) -> None:
-        """Do nothing: the age of what was before the gap fades it."""
+        """Leave the gap out; the age of what was before it fades that."""
+        self._intervals.cut()
 
     def reset(self) -> None:
         """Forget everything."""
-        self._sum.fill(0)
-        self._weight = self._time = 0.0
+        self._total.fill(0)
+        self._intervals.cut()
+        self._time = 0.0
 
 
 class Hmm(Method):

@@ -33,7 +33,7 @@ class Window:
 def parse_window(window: object) -> Window:
     """Return the window that is meant by ``64`` (predictions), ``2s`` or ``500ms`` (time).
 
-    In seconds, what comes out is the same whether frames are dropped or the rate changes.
+    In seconds, what comes out is nearly the same whether frames are dropped or the rate changes.
 
     Raises:
         UsageError: it is anything else, or not from 1 to 100,000.

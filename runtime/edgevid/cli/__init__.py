@@ -31,6 +31,7 @@ COMMANDS = {
     "health": ("edgevid.cli.health", "health", "Say whether a run that writes --health is well."),
     "bench": ("edgevid_bench.cli", "bench", "Measure every backend and variant on this machine."),
     "compare": ("edgevid_bench.compare_cli", "compare_command", "Say which of several machines are fast enough."),
+    "tune": ("edgevid_bench.tuning.cli", "tune", "Choose how labels are steadied, on your own clips."),
     "demo": ("edgevid.cli.demo", "demo", "Convert, run and bench a real model on a real clip."),
     "doctor": ("edgevid.cli.doctor", "doctor", "Say what can run on this machine, and why not."),
     "inspect": ("edgevid.cli.inspect", "inspect", "Show what is in a bundle."),
