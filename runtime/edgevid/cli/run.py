@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,23 +10,18 @@ from typing import Any
 
 import click
 
-from edgevid.backends import BackendOptions
 from edgevid.bundle import BUNDLE_SUFFIX, Bundle, find_bundle
-from edgevid.choice import Choice, choose
-from edgevid.classifier import VideoClassifier
 from edgevid.cli.config import ConfiguredCommand
-from edgevid.cli.engine_options import engine_options, key_values
+from edgevid.cli.engine_options import EngineOptions, engine_options, take_engine
 from edgevid.cli.output_options import OutputOptions, output_options, take_outputs
 from edgevid.cli.run_lines import ran_where, summary_lines, what_runs
 from edgevid.cli.service_options import ServiceOptions, service_options
 from edgevid.cli.signals import stop_on_signals
 from edgevid.cli.source_options import source_options, take_wishes
 from edgevid.cli.terminal import Terminal, common_options
-from edgevid.engine import share_cores
 from edgevid.errors import UsageError
 from edgevid.events import Journal
 from edgevid.heap import give_back, keep_small
-from edgevid.manifest import VARIANT_IDS
 from edgevid.pipeline import losses, run_pipeline
 from edgevid.ring import check_window
 from edgevid.secrets import redact
@@ -77,14 +71,7 @@ def _window(ctx: click.Context, parameter: click.Parameter, value: Any) -> int |
     callback=_window,
     help="Average over the last K predictions; 1 for none.  [default: the bundle's]",
 )
-@click.option(
-    "--variant",
-    type=click.Choice(VARIANT_IDS),
-    help="Which variant of the bundle.  [default: the best that bench measured, else the fastest kind that passed]",
-)
 @engine_options
-@click.option("--workers", type=int, default=0, help="Frames of a file classified side by side.")
-@click.option("--batch", type=int, default=1, show_default=True, help="Frames of a file in one inference.")
 @output_options
 @click.option(
     "--gap",
@@ -111,7 +98,8 @@ def run(terminal: Terminal, /, **options: Any) -> int:
     Files are classified frame by frame, in order. From a camera the newest frame is taken, and those that
     came too fast are counted.
     """
-    return _run(RunOptions(wishes=take_wishes(options), outputs=take_outputs(options), **options), terminal)
+    engine, wishes, outputs = take_engine(options), take_wishes(options), take_outputs(options)
+    return _run(RunOptions(engine=engine, wishes=wishes, outputs=outputs, **options), terminal)
 
 
 @dataclass(frozen=True)
@@ -122,16 +110,6 @@ class RunOptions(ServiceOptions):
     source: str | None
     camera: str | None
     window: int | None
-    variant: str | None
-    backend: str
-    device: str
-    threads: int
-    allow_partial: bool
-    delegate: str | None
-    provider: str | None
-    engine_options: Sequence[str]
-    workers: int
-    batch: int
     stride: int
     max_fps: float
     start: float
@@ -140,6 +118,7 @@ class RunOptions(ServiceOptions):
     top_k: int
     max_frames: int | None
     gap: str
+    engine: EngineOptions
     wishes: SourceOptions
     outputs: OutputOptions
 
@@ -154,12 +133,16 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
             journal.listen(listener)
         if options.wishes.wait:  # what is wrong is told now, and not when a camera comes at last
             options.outputs.check_names()
-            _choice(options, live=True)
+            options.engine.choose(_bundle(options), live=True)
         source = stack.enter_context(_opened(options, replace(options.wishes, idle=monitor.beat), journal))
         if source.live:
             keep_small()
             journal.listen(lambda event: give_back() if event.kind == "back" else None)
-        classifier = stack.enter_context(_classifier(options, source.live, terminal))
+        classifier = stack.enter_context(
+            options.engine.load(
+                _bundle(options), source.live, terminal, window=options.window, top_k=options.top_k, gap=options.gap
+            )
+        )
         # Until here Ctrl-C ends it at once; from here on it completes the files.
         stop = stack.enter_context(stop_on_signals(signals, source.interrupt))
         feed = stack.enter_context(Feed(source, pick, stop, tell=journal, wait=monitor.beat))
@@ -204,48 +187,8 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
     return 128 + signals[0] if signals else 0
 
 
-def _choice(options: RunOptions, live: bool) -> tuple[Bundle, BackendOptions, Choice]:
-    """Return what runs, and what it was chosen by."""
-    engine = BackendOptions(
-        device=options.device,
-        allow_partial=options.allow_partial,
-        delegate=options.delegate,
-        provider=options.provider,
-        engine_options=key_values(options.engine_options),
-        batch=options.batch,
-    )
-    if live and engine.batch > 1:
-        raise UsageError(f"--batch {engine.batch}: a camera's frame would wait for others; leave it out")
-    if live and options.workers > 1:
-        raise UsageError(f"--workers {options.workers}: a camera's frame is classified alone; leave it out")
-    bundle = find_bundle(options.bundle, options.require_signature)
-    return bundle, engine, choose(bundle, options.backend, options.variant, engine, live)
-
-
-def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoClassifier:
-    """Return the classifier that was asked for; say what was chosen where that was left open, and why."""
-    bundle, engine, choice = _choice(options, live)
-    if choice.stale:
-        terminal.message(f"what bench measured is left aside: {choice.stale}; run 'edgevid bench' again")
-    if choice.why:
-        terminal.message(f"chose {choice.backend}, {choice.device}, {choice.variant.id}: {choice.why}")
-    threads, workers = share_cores(live, options.threads or choice.threads, options.workers, choice.device)
-    return VideoClassifier(
-        bundle,
-        window=options.window,
-        backend=choice.backend,
-        variant=choice.variant.id,
-        device=choice.device,
-        threads=threads,
-        workers=workers,
-        top_k=options.top_k,
-        gap=options.gap,
-        allow_partial=engine.allow_partial,
-        delegate=engine.delegate,
-        provider=engine.provider,
-        engine_options=engine.engine_options,
-        batch=engine.batch,
-    )
+def _bundle(options: RunOptions) -> Bundle:
+    return find_bundle(options.bundle, options.require_signature)
 
 
 def _opened(options: RunOptions, wishes: SourceOptions, journal: Journal) -> Source:
