@@ -216,7 +216,7 @@ class VideoClassifier:
                 on_frame(totals.frames, expected)
 
             self._pool.each(feed, add)
-            return totals.verdict(feed.source, pooling)
+            return totals.verdict(feed.source.name, pooling, feed.source.rate, feed.source.broken)
 
     def reset(self) -> None:
         """Forget the window and start counting again, as for another stream."""

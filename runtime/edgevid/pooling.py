@@ -67,8 +67,9 @@ class LogMean(Pooling):
     features f: average pooling of the penultimate features, without access to them. With a sigmoid it is the sigmoid
     of the mean logits.
 
-    Small probabilities of int8 models are 0, and a single 0 would outweigh all other frames. So none counts for less
-    than an equal share of 0.001 among the classes.
+    Small probabilities of int8 models are 0, and a single 0 would outweigh all other frames; so would the tiny ones of
+    models that are too sure of themselves. So none counts for less than an equal share of 0.001 among the classes, and
+    the above holds exactly where none is smaller.
     """
 
     def __init__(self, classes: int, multi_label: bool) -> None:

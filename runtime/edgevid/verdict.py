@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from edgevid.arrays import Probabilities
 from edgevid.errors import BackendError, SourceError, UsageError
 from edgevid.pooling import POOLINGS, PRESENT, Pooling, Scores
-from edgevid.sources.base import Frame, Source
+from edgevid.sources.base import Frame
 
 __all__ = ["ClipTotals", "Verdict", "check_pooling"]
 
@@ -141,25 +142,29 @@ class ClipTotals:
         self._last_s = frame.time
         self.frames += 1
 
-    def verdict(self, source: Source, pooling: str) -> Verdict:
+    def verdict(self, clip: str, pooling: str, rate: Fraction, broken: int = 0) -> Verdict:
         """Return what the frames so far amount to.
+
+        Args:
+            clip: what the user called it.
+            pooling: one of POOLINGS.
+            rate: frames per second of the clip.
+            broken: how many frames could not be decoded.
 
         Raises:
             SourceError: there was none.
         """
         if not self.frames:
-            raise SourceError(
-                f"{source.name}: none of the frames that are wanted can be decoded; is the file complete?"
-            )
+            raise SourceError(f"{clip}: none of the frames that are wanted can be decoded; is the file complete?")
         scores = {name: np.zeros_like(total) for name, total in self._totals.items()}
         for name, each in self._poolings.items():
             each.finish(self._totals[name], self.frames, scores[name])
         return Verdict(
-            clip=source.name,
+            clip=clip,
             pooling=pooling,
             frames=self.frames,
-            broken=source.broken,
-            seconds=self._last_s - self._first_s + float(1 / source.rate),
+            broken=broken,
+            seconds=self._last_s - self._first_s + float(1 / rate),
             classes=tuple(self.classes),
             multi_label=self.multi_label,
             scores=scores,

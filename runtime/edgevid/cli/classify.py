@@ -24,6 +24,7 @@ from edgevid.cli.signals import stop_on_signals
 from edgevid.cli.terminal import Terminal, common_options, completing_paths
 from edgevid.cli.verdict_table import VerdictTable
 from edgevid.errors import EdgevidError, UsageError
+from edgevid.heap import keep_small
 from edgevid.pooling import POOLINGS
 from edgevid.sinks import STDOUT
 from edgevid.sinks.verdicts import Record, VerdictFile, json_line, printable
@@ -109,6 +110,7 @@ def _classify(options: ClassifyOptions, terminal: Terminal) -> int:
     file = _output(options, clips)
     bundle = find_bundle(bundle_name, options.require_signature)
     signals: list[int] = []
+    keep_small()  # each clip has threads of its own
     with ExitStack() as stack:
         classifier = stack.enter_context(options.engine.load(bundle, False, terminal, top_k=options.top_k))
         settings = _settings(classifier, options)
