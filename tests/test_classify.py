@@ -294,6 +294,11 @@ def test_what_has_changed_or_failed_is_done_again(
         return outcome, {record["clip"]: record for record in records}
 
     _, first = run("clips")
+    with Path(f"out{suffix}").open("a") as file:
+        file.write(Path(f"out{suffix}").read_text().splitlines()[-1][:50])  # half a line
+    outcome, again = run("clips")
+    assert "2 of 5 clips, 3 were done before" in outcome.err
+    assert (outcome.status, again) == (1, first)  # what is damaged still is
     (archive / "empty.avi").unlink()
     shutil.copyfile(three / "green.mp4", archive / "damaged.mp4")  # as it should have been
     shutil.copyfile(three / "green.mp4", archive / "clip2.mp4")
