@@ -16,7 +16,7 @@ from edgevid import Smoother, Smoothing, UsageError
 from edgevid.methods import METHODS, new_method
 
 Rows: TypeAlias = npt.NDArray[np.float64]
-FLOOR = 1e-4
+FLOOR = 1e-3  # for all classes together
 
 
 def softmax(x: Rows) -> Rows:
@@ -39,18 +39,22 @@ def hmm(rows: Rows, stay: float) -> Rows:
     turn = np.full((classes, classes), (1 - stay) / (classes - 1))
     np.fill_diagonal(turn, stay)
     belief = np.full(classes, 1 / classes)
-    for row in np.maximum(rows, FLOOR):
+    for row in np.maximum(rows, FLOOR / classes):
         belief = (turn @ belief) * row
         belief /= belief.sum()
     return belief
 
 
 def hmm_each(rows: Rows, stay: float) -> Rows:
-    return np.array([hmm(np.stack((p, 1 - p), 1), stay)[0] for p in np.clip(rows, FLOOR, 1 - FLOOR).T])
+    return np.array([hmm(np.stack((p, 1 - p), 1), stay)[0] for p in np.clip(rows, FLOOR / 2, 1 - FLOOR / 2).T])
+
+
+def log(p: Rows) -> Rows:
+    return np.asarray(np.log(np.maximum(p, FLOOR / p.shape[1])))
 
 
 def logit(p: Rows) -> Rows:
-    p = np.clip(p, FLOOR, 1 - FLOOR)
+    p = np.clip(p, FLOOR / 2, 1 - FLOOR / 2)
     return np.asarray(np.log(p / (1 - p)))
 
 
@@ -77,7 +81,7 @@ SOFTMAX: dict[str, Reference] = {
     "mean": lambda rows, times, how: pooled(lambda p: p, rows, times, how),
     "vote": lambda rows, times, how: pooled(lambda p: np.eye(p.shape[1])[p.argmax(axis=1)], rows, times, how),
     "max": highest,
-    "log-mean": lambda rows, times, how: softmax(pooled(lambda p: np.log(np.maximum(p, FLOOR)), rows, times, how)),
+    "log-mean": lambda rows, times, how: softmax(pooled(log, rows, times, how)),
     "exponential": exponential,
     "hmm": lambda rows, times, how: hmm(rows, how.stay),
 }

@@ -72,5 +72,5 @@ def test_the_commands_run(cli: Callable[..., Outcome], line: str) -> None:
 def test_the_readme_knows_every_command_and_variant() -> None:
     for name in (*(f"edgevid {command}" for command in COMMANDS), *VARIANT_IDS, *BACKENDS, *DEVICES):
         assert name in README
-    assert len(RUNNABLE) == 10
+    assert len(RUNNABLE) == 12
     assert len(PYTHON) == 2

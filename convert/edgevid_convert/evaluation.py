@@ -16,8 +16,9 @@ from edgevid.manifest import Accuracy, OutputSpec
 from edgevid.preprocess import Preprocessor
 from edgevid.sample import sample_clip
 from edgevid.sources import SAMPLE_PREFIX
+from edgevid.sources.archive import CLIP_SUFFIXES
 from edgevid.sources.images import IMAGE_SUFFIXES, read_image
-from edgevid_convert.frames import CLIP_SUFFIXES, Clip, sample_clip_frames
+from edgevid_convert.frames import Clip, sample_clip_frames
 from edgevid_convert.parity import Scores, smoothed_labels
 
 __all__ = ["LabelledClip", "measure_accuracy", "sample_labelled"]

@@ -14,11 +14,11 @@ from edgevid.arrays import Image
 from edgevid.errors import UsageError
 from edgevid.preprocess import Preprocessor
 from edgevid.sources import open_file
+from edgevid.sources.archive import CLIP_SUFFIXES
 from edgevid.sources.images import IMAGE_SUFFIXES
 
 __all__ = ["Clip", "FrameSet", "noise_frames", "sample_clip_frames", "sample_frames"]
 
-CLIP_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm"})
 THUMBNAIL = (32, 32)
 NEAR_DUPLICATE_LEVELS = 2.0  # mean absolute difference of two thumbnails, in grey levels
 CYCLE = 4  # of sampled frames: the first calibrates, the third is searched on, the second and the fourth judge

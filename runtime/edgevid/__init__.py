@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edgevid.ring import RingBuffer
     from edgevid.smoothing import Prediction, Smoother
     from edgevid.sources import Frame, Source, SourceOptions, open_camera, open_source
+    from edgevid.verdict import Verdict
 
 # ONNX Runtime reports the models it loads to its maker, by default, since 1.29; it reads this when it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -57,6 +58,7 @@ __all__ = [
     "SourceError",
     "SourceOptions",
     "UsageError",
+    "Verdict",
     "VideoClassifier",
     "__version__",
     "find_bundle",
@@ -74,6 +76,7 @@ _MODULES = {
     "smoothing": ("Prediction", "Smoother"),
     "events": ("Event",),
     "sources": ("Frame", "Source", "SourceOptions", "open_camera", "open_source"),
+    "verdict": ("Verdict",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

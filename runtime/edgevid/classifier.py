@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time as clock
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -17,12 +18,14 @@ from edgevid.bundle import Bundle, find_bundle
 from edgevid.choice import AUTO, choose
 from edgevid.decisions import Decisions
 from edgevid.engine import EnginePool
+from edgevid.errors import UsageError
 from edgevid.events import Event
 from edgevid.methods import Smoothing
 from edgevid.smoothing import GAPS, Prediction, Smoother
 from edgevid.sources import Frame, Source, open_camera, open_source
 from edgevid.sources.feed import Feed
 from edgevid.sources.pick import Pick
+from edgevid.verdict import ClipTotals, Verdict, check_pooling
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -194,6 +197,50 @@ class VideoClassifier:
         with Feed(_opened(source), Pick(stride, max_fps, start, end), tell=tell) as feed:
             for _, prediction in self.classify_frames(feed, read_ahead=not feed.source.live):
                 yield prediction
+
+    def classify_clip(
+        self,
+        source: str | Path | Source,
+        stride: int = 1,
+        *,
+        pooling: str = "mean",
+        max_fps: float = 0.0,
+        start: float = 0.0,
+        end: float = math.inf,
+        stop: threading.Event | None = None,
+        on_frame: Callable[[int, int | None], None] = lambda done, expected: None,
+    ) -> Verdict:
+        """Return what a whole clip shows; its frames are classified side by side, and the window is left alone.
+
+        Args:
+            source: a video file, a folder of images, or an open source with an end, which is closed then.
+            stride: classify every Nth frame only.
+            pooling: what makes one of the frames: ``mean``, ``max``, ``log-mean`` or ``vote``, see
+                :mod:`edgevid.pooling`. The verdict has the scores of all of them.
+            max_fps: classify at most so many frames for a second of the clip; 0 for all.
+            start: begin at this second of the clip.
+            end: end before this second of the clip.
+            stop: set from outside (by a signal, say) to end after the current frame; the verdict is of those so far.
+            on_frame: called on any thread after each frame, with how many are done and how many to expect, if known.
+
+        Raises:
+            UsageError: an argument is out of range, or the source is live, and has no end.
+            SourceError: the source cannot be opened, or has no frame that can be decoded.
+            BackendError: the engine failed, or the model answered something that is no number.
+        """
+        check_pooling(pooling)
+        totals = ClipTotals(self.bundle.labels, self.bundle.manifest.output.activation == "sigmoid")
+        with Feed(_opened(source), Pick(stride, max_fps, start, end), stop) as feed:
+            if feed.source.live:
+                raise UsageError(f"{feed.source.name}: it is live, and no clip; record one first")
+            expected = feed.frame_count
+
+            def add(frame: Frame, probabilities: Probabilities) -> None:
+                totals.add(frame, probabilities)
+                on_frame(totals.frames, expected)
+
+            self._pool.each(feed, add)
+            return totals.verdict(feed.source.name, pooling, feed.source.rate, feed.source.broken)
 
     def reset(self) -> None:
         """Forget the window and start counting again, as for another stream."""

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from edgevid.arrays import Scores
 from edgevid.errors import UsageError
 from edgevid.record import Record
-from edgevid.ring import Scores
 
 __all__ = ["NONE", "UNCERTAIN", "Decider", "Decisions", "new_decider"]
 

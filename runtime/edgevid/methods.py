@@ -15,19 +15,17 @@ from typing import Literal
 
 import numpy as np
 
-from edgevid.arrays import Probabilities
+from edgevid.arrays import Probabilities, Scores
 from edgevid.errors import UsageError
+from edgevid.pooling import POOLINGS, least_probability
 from edgevid.record import Record
-from edgevid.ring import RingBuffer, Scores
+from edgevid.ring import RingBuffer
 from edgevid.window import parse_window
 
 __all__ = ["METHODS", "Method", "MethodName", "Smoothing", "new_method"]
 
 MethodName = Literal["mean", "exponential", "vote", "max", "log-mean", "hmm"]
-# Integers round small probabilities to 0, and a single 0 would outweigh any number of other frames in a product.
-SMALLEST_PROBABILITY = 1e-4
 MOMENT_S = 1e-9
-PRESENT = 0.5  # of a sigmoid: from here on a frame votes for a class
 
 
 class Smoothing(Record, frozen=True, kw_only=True):
@@ -119,28 +117,26 @@ class Intervals:
         self._time = -math.inf
 
 
-class Pooling(Method):
-    """Predictions of a window, written to a ring buffer in some form, their total, and what is made of that.
+class Windowed(Method):
+    """Pools the predictions of a window: one of POOLINGS over the rows of a ring buffer.
 
-    A row of the ring is a frame, and its weight is 1; or, of a window in seconds, the time from one frame to the next.
+    A row is a frame, and its weight is 1; of a window in seconds it is the time from one frame to the next.
     """
 
-    combine: np.ufunc = np.add
-
     def __init__(self, smoothing: Smoothing, classes: int, multi_label: bool) -> None:
-        self._ring = RingBuffer(smoothing.window, classes + 1, self.combine)
-        by_time = self.combine is np.add and not math.isinf(self._ring.window.seconds)
+        self._pooling = POOLINGS[smoothing.method](classes, multi_label)
+        self._ring = RingBuffer(smoothing.window, classes + 1, self._pooling.combine)
+        by_time = self._pooling.combine is np.add and not math.isinf(self._ring.window.seconds)
         self._intervals = Intervals(classes, self._ring.window.seconds) if by_time else None
-        self._multi_label = multi_label
         self._row = np.ones(classes + 1, np.float64)
         self._scores = np.zeros(classes, np.float64)
 
     def update(self, probabilities: Probabilities, time: float) -> Scores:
         """Add a frame's class probabilities, and return the scores."""
-        self._write(probabilities, self._row[:-1])
+        self._pooling.write(probabilities, self._row[:-1])
         row = self._intervals.add(self._row[:-1], time) if self._intervals else self._row
         total = self._ring.push(row, time)
-        self._finish(total[:-1], total[-1], self._scores)
+        self._pooling.finish(total[:-1], total[-1], self._scores)
         return self._scores
 
     def pass_over(self, gap_s: float) -> None:
@@ -154,68 +150,6 @@ class Pooling(Method):
         self._ring.clear()
         if self._intervals:
             self._intervals.cut()
-
-    def _write(self, probabilities: Probabilities, row: Scores) -> None:
-        """Write what goes into the ring."""
-        np.copyto(row, probabilities)
-
-    def _finish(self, total: Scores, weight: float, scores: Scores) -> None:
-        """Write what comes out of the total of rows that weigh so much together."""
-        np.divide(total, weight, out=scores)
-
-
-class Mean(Pooling):
-    """The mean of the class probabilities: the rolling average, and the reference for the others."""
-
-
-class Vote(Pooling):
-    """The share of frames whose own label it is; of a sigmoid model, those where it is 0.5 at least."""
-
-    def _write(self, probabilities: Probabilities, row: Scores) -> None:
-        if self._multi_label:
-            np.greater_equal(probabilities, PRESENT, out=row)
-        else:
-            row.fill(0)
-            row[probabilities.argmax()] = 1
-
-
-class Max(Pooling):
-    """The highest probability in the window: for what is seen rarely, but then clearly."""
-
-    combine = np.maximum
-
-    def _finish(self, total: Scores, weight: float, scores: Scores) -> None:
-        np.copyto(scores, total)
-
-
-class LogMean(Pooling):
-    """The normalized product of the probabilities, a product of experts (Hinton 2002): one frame may have a veto.
-
-    That is the softmax of the mean logits; of a sigmoid model, the sigmoid of them, class by class. Probabilities below
-    0.0001 count as that.
-    """
-
-    def _write(self, probabilities: Probabilities, row: Scores) -> None:
-        np.copyto(row, probabilities)
-        if self._multi_label:
-            np.clip(row, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY, out=row)
-            np.subtract(1, row, out=self._scores)
-            np.divide(row, self._scores, out=row)
-        else:
-            np.maximum(row, SMALLEST_PROBABILITY, out=row)
-        np.log(row, out=row)
-
-    def _finish(self, total: Scores, weight: float, scores: Scores) -> None:
-        np.divide(total, weight, out=scores)
-        if self._multi_label:
-            np.negative(scores, out=scores)
-            np.exp(scores, out=scores)
-            np.add(scores, 1, out=scores)
-            np.reciprocal(scores, out=scores)
-        else:
-            np.subtract(scores, scores.max(), out=scores)
-            np.exp(scores, out=scores)
-            np.divide(scores, scores.sum(), out=scores)
 
 
 class Exponential(Method):
@@ -254,12 +188,12 @@ class Hmm(Method):
 
     From one frame to the next the label stays with probability ``stay``, and else turns to any other, all alike; the
     model's probabilities are how well each label explains a frame. Of a sigmoid model every class is a chain of its
-    own, with two states. Unlike the others it goes by frames and not by seconds. Probabilities below 0.0001 count as
-    that.
+    own, with two states. Unlike the others it goes by frames and not by seconds. No probability counts for less than in
+    :class:`edgevid.pooling.LogMean`.
     """
 
     def __init__(self, smoothing: Smoothing, classes: int, multi_label: bool) -> None:
-        self._multi_label = multi_label
+        self._multi_label, self._least = multi_label, least_probability(classes, multi_label)
         self._labels = 2 if multi_label else max(classes, 2)
         self._turn = (1 - smoothing.stay) / (self._labels - 1)  # to one certain other label
         self._fading = smoothing.stay - self._turn
@@ -274,7 +208,7 @@ class Hmm(Method):
         self._fade(self._fading)
         np.copyto(row, probabilities)
         if self._multi_label:
-            np.clip(row, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY, out=row)
+            np.clip(row, self._least, 1 - self._least, out=row)
             np.subtract(1, belief, out=self._other)
             np.multiply(belief, row, out=belief)
             np.subtract(1, row, out=row)
@@ -282,7 +216,7 @@ class Hmm(Method):
             np.add(self._other, belief, out=self._other)
             np.divide(belief, self._other, out=belief)
         else:
-            np.maximum(row, SMALLEST_PROBABILITY, out=row)
+            np.maximum(row, self._least, out=row)
             np.multiply(belief, row, out=belief)
             np.divide(belief, belief.sum(), out=belief)
         return belief
@@ -307,7 +241,7 @@ class Hmm(Method):
 class Kind:
     """A method: what makes it, which parameter of Smoothing it has, and what to expect of it, for reading."""
 
-    make: type[Pooling | Exponential | Hmm]
+    make: type[Windowed | Exponential | Hmm]
     parameter: Literal["window", "half_life", "stay"]
     delay: str
     cost: str
@@ -315,11 +249,11 @@ class Kind:
 
 METHODS: Mapping[str, Kind] = MappingProxyType(
     {
-        "mean": Kind(Mean, "window", "half the window", "two additions"),
+        "mean": Kind(Windowed, "window", "half the window", "two additions"),
         "exponential": Kind(Exponential, "half_life", "the half-life", "a multiplication and an addition; no window"),
-        "vote": Kind(Vote, "window", "half the window", "two additions and a maximum"),
-        "max": Kind(Max, "window", "up to the window", "two comparisons"),
-        "log-mean": Kind(LogMean, "window", "half the window", "a logarithm, two additions and an exponential"),
+        "vote": Kind(Windowed, "window", "half the window", "two additions and a maximum"),
+        "max": Kind(Windowed, "window", "up to the window", "two comparisons"),
+        "log-mean": Kind(Windowed, "window", "half the window", "a logarithm, two additions and an exponential"),
         "hmm": Kind(Hmm, "stay", "the fewer frames the surer the model is", "two multiplications; no window"),
     }
 )

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from edgevid.arrays import Probabilities
+from edgevid.arrays import Probabilities, Scores
 from edgevid.window import MAX_WINDOW, Window, parse_window
 
-__all__ = ["RingBuffer", "Scores"]
+__all__ = ["RingBuffer"]
 
-Scores: TypeAlias = npt.NDArray[np.float64]  # (classes,)
 FIRST_ROWS = 64  # of a window in seconds, which has as many rows as come; it doubles when it is full
 TIME_TOLERANCE_S = 1e-6  # timestamps are rounded: 2 s at 25 frames a second are 50 frames, and not 50 or 51
 

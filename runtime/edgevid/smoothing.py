@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from edgevid.arrays import Probabilities
+from edgevid.arrays import Probabilities, Scores
 from edgevid.decisions import NONE, UNCERTAIN, Decisions, new_decider
 from edgevid.errors import BackendError, UsageError
 from edgevid.methods import Smoothing, new_method
-from edgevid.ring import Scores
 
 __all__ = ["GAPS", "Prediction", "Smoother"]
 

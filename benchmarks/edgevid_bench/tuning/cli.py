@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 from msgspec.structs import replace
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from edgevid.bundle import Bundle, find_bundle, write_manifest
 from edgevid.classifier import VideoClassifier
+from edgevid.cli.engine_options import engine_options, take_engine
 from edgevid.cli.terminal import Terminal, common_options, completing, completing_paths, listed
-from edgevid.engine import share_cores
 from edgevid.errors import BundleError, MissingExtraError, UsageError
 from edgevid.manifest import MANIFEST_FILE
 from edgevid.methods import METHODS
@@ -66,7 +68,7 @@ TEXT_COLUMNS = ("method", "parameter", "choice")
     help="Try these.",
 )
 @click.option("--max-delay", metavar="TIME", default="2s", show_default=True, help="Choose none with a longer delay.")
-@click.option("--variant", help="Which variant of the bundle.  [default: as run chooses]")
+@engine_options
 @click.option("--dry-run", is_flag=True, help="Change nothing in the bundle.")
 @click.option(
     "--output",
@@ -94,7 +96,8 @@ def tune(terminal: Terminal, /, **options: Any) -> int:
         raise UsageError(f"--max-delay {options['max_delay']}: expected a time such as 2s or 500ms")
     bundle = find_bundle(options["bundle"])
     _check_bundle(bundle, options["dry_run"])
-    streams = _read(bundle, options["variant"], options["clips"], options["truth"], terminal)
+    with take_engine(options).load(bundle, False, terminal) as classifier:
+        streams = _read(classifier, options["clips"], options["truth"], terminal)
     points = _measured(methods, streams, terminal)
     best = front(points, longest_s)
     chosen = knee(best)
@@ -131,27 +134,19 @@ def _check_bundle(bundle: Bundle, dry_run: bool) -> None:
         )
 
 
-def _read(
-    bundle: Bundle, variant: str | None, clips: Sequence[str], truth: Path | None, terminal: Terminal
-) -> list[Stream]:
-    spans = read_truth(truth, clips, bundle.labels) if truth else {}
-    threads, workers = share_cores(live=False)
-    with (
-        VideoClassifier(bundle, variant=variant, threads=threads, workers=workers) as classifier,
-        terminal.progress("frames") as progress,
-    ):
-        streams = []
+def _read(classifier: VideoClassifier, clips: Sequence[str], truth: Path | None, terminal: Terminal) -> list[Stream]:
+    spans = read_truth(truth, clips, classifier.bundle.labels) if truth else {}
+    streams = []
+    with terminal.progress("frames") as progress:
         for clip in dict.fromkeys(clips):
             task = progress.add_task(clip, total=None)
-            streams.append(
-                read_stream(
-                    classifier,
-                    clip,
-                    spans.get(clip),
-                    lambda done, expected, task=task: progress.update(task, completed=done, total=expected),  # type: ignore[misc]
-                )
-            )
-        return streams
+            show = partial(_show, progress, task)
+            streams.append(read_stream(classifier, clip, spans.get(clip), show))
+    return streams
+
+
+def _show(progress: Progress, task: TaskID, done: int, expected: int | None) -> None:
+    progress.update(task, completed=done, total=expected)
 
 
 def _measured(methods: Sequence[str], streams: Sequence[Stream], terminal: Terminal) -> list[Point]:

@@ -28,6 +28,7 @@ COMMANDS = {
     "convert": ("edgevid_convert.cli", "convert", "Convert a trained Keras classifier into a bundle."),
     "pack": ("edgevid_convert.pack_cli", "pack", "Make a bundle of a model that is TFLite or ONNX already."),
     "run": ("edgevid.cli.run", "run", "Classify a video, a folder of images, or a camera."),
+    "classify": ("edgevid.cli.classify", "classify", "Say what whole clips show, one verdict a clip."),
     "health": ("edgevid.cli.health", "health", "Say whether a run that writes --health is well."),
     "bench": ("edgevid_bench.cli", "bench", "Measure every backend and variant on this machine."),
     "compare": ("edgevid_bench.compare_cli", "compare_command", "Say which of several machines are fast enough."),

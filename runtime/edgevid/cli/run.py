@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +10,9 @@ from typing import Any
 
 import click
 
-from edgevid.backends import BackendOptions
 from edgevid.bundle import BUNDLE_SUFFIX, Bundle, find_bundle
-from edgevid.choice import Choice, choose
-from edgevid.classifier import VideoClassifier
 from edgevid.cli.config import ConfiguredCommand
-from edgevid.cli.engine_options import engine_options, key_values
+from edgevid.cli.engine_options import EngineOptions, engine_options, take_engine
 from edgevid.cli.output_options import OutputOptions, output_options, take_outputs
 from edgevid.cli.run_lines import ran_where, summary_lines, what_runs
 from edgevid.cli.service_options import ServiceOptions, service_options
@@ -24,11 +20,9 @@ from edgevid.cli.signals import stop_on_signals
 from edgevid.cli.smoothing_options import SmoothingOptions, smoothing_options, take_smoothing
 from edgevid.cli.source_options import source_options, take_wishes
 from edgevid.cli.terminal import Terminal, common_options
-from edgevid.engine import share_cores
 from edgevid.errors import UsageError
 from edgevid.events import Journal
 from edgevid.heap import give_back, keep_small
-from edgevid.manifest import VARIANT_IDS
 from edgevid.pipeline import losses, run_pipeline
 from edgevid.secrets import redact
 from edgevid.service import Monitor
@@ -67,15 +61,8 @@ Without BUNDLE: $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the s
 @click.command(cls=ConfiguredCommand, epilog=EPILOG)
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @source_options
-@smoothing_options
-@click.option(
-    "--variant",
-    type=click.Choice(VARIANT_IDS),
-    help="Which variant of the bundle.  [default: the best that bench measured, else the fastest kind that passed]",
-)
 @engine_options
-@click.option("--workers", type=int, default=0, help="Frames of a file classified side by side.")
-@click.option("--batch", type=int, default=1, show_default=True, help="Frames of a file in one inference.")
+@smoothing_options
 @output_options
 @click.option("--stride", type=int, default=1, help="Classify every Nth frame only.", show_default=True)
 @click.option("--max-fps", type=float, default=0.0, help="Classify at most N frames a second of the source's time.")
@@ -95,6 +82,7 @@ def run(terminal: Terminal, /, **options: Any) -> int:
     came too fast are counted.
     """
     groups: dict[str, Any] = {
+        "engine": take_engine(options),
         "wishes": take_wishes(options),
         "steadying": take_smoothing(options),
         "outputs": take_outputs(options),
@@ -109,22 +97,13 @@ class RunOptions(ServiceOptions):
     bundle: Path | None
     source: str | None
     camera: str | None
-    variant: str | None
-    backend: str
-    device: str
-    threads: int
-    allow_partial: bool
-    delegate: str | None
-    provider: str | None
-    engine_options: Sequence[str]
-    workers: int
-    batch: int
     stride: int
     max_fps: float
     start: float
     end: float | None
     realtime: bool
     max_frames: int | None
+    engine: EngineOptions
     wishes: SourceOptions
     steadying: SmoothingOptions
     outputs: OutputOptions
@@ -140,12 +119,14 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
             journal.listen(listener)
         options.outputs.check_names()
         if options.wishes.wait:  # what is wrong is told now, and not when a camera comes at last
-            _choice(options, live=True)
+            options.engine.choose(_bundle(options), live=True)
         source = stack.enter_context(_opened(options, replace(options.wishes, idle=monitor.beat), journal))
         if source.live:
             keep_small()
             journal.listen(lambda event: give_back() if event.kind == "back" else None)
-        classifier = stack.enter_context(_classifier(options, source.live, terminal))
+        bundle = _bundle(options)
+        steadying = options.steadying.of(bundle.manifest)
+        classifier = stack.enter_context(options.engine.load(bundle, source.live, terminal, **steadying))
         # Until here Ctrl-C ends it at once; from here on it completes the files.
         stop = stack.enter_context(stop_on_signals(signals, source.interrupt))
         feed = stack.enter_context(Feed(source, pick, stop, tell=journal, wait=monitor.beat))
@@ -190,49 +171,8 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
     return 128 + signals[0] if signals else 0
 
 
-def _choice(options: RunOptions, live: bool) -> tuple[Bundle, BackendOptions, Choice]:
-    """Return what runs, and what it was chosen by."""
-    engine = BackendOptions(
-        device=options.device,
-        allow_partial=options.allow_partial,
-        delegate=options.delegate,
-        provider=options.provider,
-        engine_options=key_values(options.engine_options),
-        batch=options.batch,
-    )
-    if live and engine.batch > 1:
-        raise UsageError(f"--batch {engine.batch}: a camera's frame would wait for others; leave it out")
-    if live and options.workers > 1:
-        raise UsageError(f"--workers {options.workers}: a camera's frame is classified alone; leave it out")
-    bundle = find_bundle(options.bundle, options.require_signature)
-    return bundle, engine, choose(bundle, options.backend, options.variant, engine, live)
-
-
-def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoClassifier:
-    """Return the classifier that was asked for; say what was chosen where that was left open, and why."""
-    bundle, engine, choice = _choice(options, live)
-    if choice.stale:
-        terminal.message(f"what bench measured is left aside: {choice.stale}; run 'edgevid bench' again")
-    if choice.why:
-        terminal.message(f"chose {choice.backend}, {choice.device}, {choice.variant.id}: {choice.why}")
-    threads, workers = share_cores(live, options.threads or choice.threads, options.workers, choice.device)
-    return VideoClassifier(
-        bundle,
-        smoothing=options.steadying.smoothing(bundle.manifest.smoothing),
-        decisions=options.steadying.decisions(bundle.manifest.decisions),
-        backend=choice.backend,
-        variant=choice.variant.id,
-        device=choice.device,
-        threads=threads,
-        workers=workers,
-        top_k=options.steadying.top_k,
-        gap=options.steadying.gap,
-        allow_partial=engine.allow_partial,
-        delegate=engine.delegate,
-        provider=engine.provider,
-        engine_options=engine.engine_options,
-        batch=engine.batch,
-    )
+def _bundle(options: RunOptions) -> Bundle:
+    return find_bundle(options.bundle, options.require_signature)
 
 
 def _opened(options: RunOptions, wishes: SourceOptions, journal: Journal) -> Source:

@@ -9,7 +9,7 @@ import click
 
 from edgevid.cli.terminal import LOG_FORMATS, adding, completing_paths
 
-__all__ = ["ServiceOptions", "service_options"]
+__all__ = ["ServiceOptions", "service_options", "signature_option"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,15 @@ class ServiceOptions:
     health: Path | None
     require_signature: str | None
 
+
+signature_option = click.option(
+    "--require-signature",
+    metavar="KEY.pub",
+    envvar="EDGEVID_REQUIRE_SIGNATURE",
+    show_envvar=True,
+    shell_complete=completing_paths(),
+    help="Run only a bundle that was signed by this minisign key: a file, or the key itself.",
+)
 
 service_options = adding(
     click.option(
@@ -43,12 +52,5 @@ service_options = adding(
         shell_complete=completing_paths(),
         help="Say in this file, about once a second, how the run goes; 'edgevid health FILE' reads it.",
     ),
-    click.option(
-        "--require-signature",
-        metavar="KEY.pub",
-        envvar="EDGEVID_REQUIRE_SIGNATURE",
-        show_envvar=True,
-        shell_complete=completing_paths(),
-        help="Run only a bundle that was signed by this minisign key: a file, or the key itself.",
-    ),
+    signature_option,
 )

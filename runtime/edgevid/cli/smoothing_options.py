@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from edgevid.cli.terminal import adding
 from edgevid.decisions import Decisions
 from edgevid.errors import UsageError
+from edgevid.manifest import Manifest
 from edgevid.methods import METHODS, MethodName, Smoothing
 from edgevid.smoothing import GAPS
 from edgevid.units import time_seconds
@@ -81,6 +82,15 @@ class SmoothingOptions:
     hold: float | None
     gap: str
     top_k: int
+
+    def of(self, manifest: Manifest) -> dict[str, Any]:
+        """Return what a classifier of this bundle is told; raises as :meth:`smoothing` and :meth:`decisions` do."""
+        return {
+            "smoothing": self.smoothing(manifest.smoothing),
+            "decisions": self.decisions(manifest.decisions),
+            "gap": self.gap,
+            "top_k": self.top_k,
+        }
 
     def smoothing(self, default: Smoothing) -> Smoothing:
         """Return how the label is steadied.
