@@ -86,13 +86,16 @@ def test_a_failing_worker_is_heard(bundle: Bundle) -> None:
             list(pool.map(frames))
 
 
-def test_cores_are_shared_out_once() -> None:
+def test_cores_are_shared_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
     cores = available_cores()
     assert share_cores(live=True) == (cores, 1)
     threads, workers = share_cores(live=False)
     assert threads * workers <= cores
     assert share_cores(live=False, threads=cores) == (cores, 1)
     assert share_cores(live=False, threads=3, workers=2) == (3, 2)
+    monkeypatch.setattr("edgevid.engine.available_cores", lambda: 16)
+    assert share_cores(live=False) == (2, 8)
+    assert share_cores(live=False, device="gpu") == (16, 1)
 
 
 def test_auto_takes_the_fastest_variant_that_can_run(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

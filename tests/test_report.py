@@ -70,6 +70,14 @@ def test_the_choice_the_reasons_and_the_method_are_there(written: Callable[..., 
     assert "accuracy" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL), "no row has one"
 
 
+@pytest.mark.parametrize("suffix", [".html", ".md"])
+def test_accelerators_go_by_their_names(written: Callable[..., str], suffix: str) -> None:
+    rows = [row(variant, 40.0, 1.0, device="gpu", hardware="NVIDIA Orin") for variant in ("tflite-fp16", "tflite-fp32")]
+    assert written(suffix, report(*rows)).count("gpu: NVIDIA Orin") == 1
+    emulated = row("tflite-fp16", 4.0, 1.0, device="gpu", hardware="SwiftShader", emulated=True)
+    assert "gpu: SwiftShader (emulated on the CPU)" in written(suffix, report(emulated))
+
+
 def test_what_was_interrupted_says_so(written: Callable[..., str]) -> None:
     stopped = msgspec.structs.replace(REPORT, method=msgspec.structs.replace(REPORT.method, complete=False))
     assert "not complete" in written(".html", stopped)

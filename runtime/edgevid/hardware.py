@@ -17,6 +17,7 @@ __all__ = [
     "has_edge_tpu",
     "has_exact_int8",
     "no_render_node",
+    "nvidia_model",
     "read_text",
     "temperature",
 ]
@@ -25,6 +26,7 @@ CPUINFO = Path("/proc/cpuinfo")
 THERMAL = Path("/sys/class/thermal")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 RENDER_NODES = Path("/dev/dri")
+NVIDIA_DRIVER = Path("/proc/driver/nvidia")  # not on a Jetson, whose GPU is no card
 VIDEO_NAMES = Path("/sys/class/video4linux")
 BOARD_NAMES = (Path("/proc/device-tree/model"), Path("/sys/class/dmi/id/product_name"))  # of ARM, of x86
 USB_DEVICES = Path("/sys/bus/usb/devices")
@@ -95,6 +97,15 @@ def no_render_node() -> tuple[str, str] | None:
     if not any(os.access(node, os.R_OK | os.W_OK) for node in nodes):
         return f"{nodes[0]}: this user may not open it", "run  sudo usermod -aG render,video $USER  and log in again"
     return None
+
+
+def nvidia_model() -> str:
+    """Return the name of this machine's NVIDIA cards, as its driver gives it; empty where cards differ."""
+    told = (read_text(file) or "" for file in NVIDIA_DRIVER.glob("gpus/*/information"))
+    models = {
+        line.partition(":")[2].strip() for text in told for line in text.splitlines() if line.startswith("Model:")
+    }
+    return models.pop() if len(models) == 1 else ""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -12,7 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
-__all__ = ["Captured", "captured", "pass_on_by", "quiet_at_exit", "show_all"]
+__all__ = ["MISSING_LIBRARY", "Captured", "captured", "missing_libraries", "pass_on_by", "quiet_at_exit", "show_all"]
+
+MISSING_LIBRARY = re.compile(r"([\w.+-]+\.so[\w.]*): cannot open shared object file")  # as the dynamic linker says it
 
 
 class Captured:
@@ -77,6 +80,12 @@ def pass_on_by(write: Callable[[int, bytes], object] = os.write) -> None:
 def quiet_at_exit() -> None:
     """Drop what comes on stderr after Python has ended: some engines tell there how they take themselves apart."""
     _quiet_at_exit.set()
+
+
+def missing_libraries(log: str) -> str:
+    """Return which libraries were not found, as what an engine printed tells it; empty if none was missed."""
+    names = dict.fromkeys(MISSING_LIBRARY.findall(log))
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} missing" if names else ""
 
 
 def _flush() -> None:

@@ -10,7 +10,7 @@ from edgevid_bench.figures import number
 from edgevid_bench.output.cells import NAMING, TEXT_COLUMNS, cells
 from edgevid_bench.report import Report, Row
 
-__all__ = ["long_run", "nothing", "report_lines", "use_line", "why_not"]
+__all__ = ["accelerators", "long_run", "nothing", "report_lines", "use_line", "why_not"]
 
 SHORT = ("at once", "end-to-end fps", "± fps", "efficiency", "label p50 ms", "p99", "peak MB", "labels kept")
 NOTE = (
@@ -24,7 +24,9 @@ NOTE = (
 def report_lines(report: Report) -> list[str | Table]:
     """Return the report for reading."""
     machine, method = report.machine, report.method
-    about = f"{machine.board or machine.cpu}, cores: {machine.cores}, {report.source.name}"
+    about = ", ".join(
+        [machine.board or machine.cpu, f"cores: {machine.cores}", *accelerators(report), report.source.name]
+    )
     incomplete = "" if method.complete else ", interrupted"
     return [
         f"{about}, {method.seconds:.0f} s, rounds: from {method.min_rounds}{incomplete}",
@@ -34,6 +36,16 @@ def report_lines(report: Report) -> list[str | Table]:
         *long_run(report),
         *_recommended(report),
     ]
+
+
+def accelerators(report: Report) -> list[str]:
+    """Return what rows ran on beside the CPU, by the names that drivers give, such as ``gpu: NVIDIA Orin``."""
+    named = (
+        f"{row.device}: {row.hardware}{' (emulated on the CPU)' if row.emulated else ''}"
+        for row in report.rows
+        if row.hardware
+    )
+    return list(dict.fromkeys(named))
 
 
 def why_not(report: Report) -> list[str]:

@@ -14,9 +14,9 @@ from edgevid_bench.intervals import Latency
 from edgevid_bench.options import ALL_STAGES, STAGES
 from edgevid_bench.output.cells import TEXT_COLUMNS, cells, told_columns
 from edgevid_bench.output.charts import pareto_chart
-from edgevid_bench.output.lines import nothing, use_line, why_not
+from edgevid_bench.output.lines import accelerators, nothing, use_line, why_not
 from edgevid_bench.output.method import method_lines
-from edgevid_bench.report import Conditions, Machine, Report, Row
+from edgevid_bench.report import Conditions, Report, Row
 
 __all__ = ["page", "render"]
 
@@ -46,7 +46,7 @@ def page(report: Report) -> str:
         columns=[{"head": head, "text": head in TEXT_COLUMNS} for head in columns],
         rows=[_table_row(row, columns, report) for row in report.rows],
         why_not=why_not(report),
-        machine=_machine(report.machine),
+        machine=_machine(report),
         method=method_lines(report),
     )
 
@@ -135,12 +135,14 @@ def _table_row(row: Row, columns: Sequence[str], report: Report) -> dict[str, An
     }
 
 
-def _machine(machine: Machine) -> list[tuple[str, str]]:
+def _machine(report: Report) -> list[tuple[str, str]]:
+    machine, beside = report.machine, accelerators(report)
     told = "not told by this machine"
     after = machine.after or machine.before
     return [
         ("processor", f"{machine.cpu}, cores used: {machine.cores}, {machine.architecture}"),
         *([("board", machine.board)] if machine.board else []),
+        *([("accelerator", ", ".join(beside))] if beside else []),
         ("memory", f"{machine.memory_gb:g} GB"),
         ("system", f"{machine.system}, Python {machine.python}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in machine.versions.items())),

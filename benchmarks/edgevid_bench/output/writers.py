@@ -12,7 +12,7 @@ import msgspec
 from edgevid.errors import UsageError
 from edgevid.sinks.base import check_output
 from edgevid_bench.output.cells import COLUMNS, TEXT_COLUMNS, cells, told_columns
-from edgevid_bench.output.lines import long_run, nothing, use_line, why_not
+from edgevid_bench.output.lines import accelerators, long_run, nothing, use_line, why_not
 from edgevid_bench.output.method import method_lines
 from edgevid_bench.report import Report
 
@@ -36,7 +36,7 @@ def _markdown(report: Report) -> str:
     told = told_columns(report.rows)
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     incomplete = "" if report.method.complete else " **Interrupted: not complete.**"
-    system = f"{machine.cpu}, cores: {machine.cores}, {machine.memory_gb:g} GB, {machine.system}"
+    parts = (f"cores: {machine.cores}", *accelerators(report), f"{machine.memory_gb:g} GB", machine.system)
     return "\n".join(
         [
             f"### {report.bundle.name} on {machine.board or machine.cpu}",
@@ -46,7 +46,7 @@ def _markdown(report: Report) -> str:
             *markdown_table(told, [cells(row, told) for row in report.rows], TEXT_COLUMNS),
             "",
             *(f"- {line.strip()}" for line in (*long_run(report), *why_not(report))),
-            f"- {system}, Python {machine.python}",
+            f"- {machine.cpu}, {', '.join(parts)}, Python {machine.python}",
             f"- {versions}",
             f"- {report.source.name}, `{report.method.command}`, {report.method.date}.{incomplete}",
             "",

@@ -15,17 +15,19 @@ from edgevid.backends.interpreter import InterpreterBackend, edge_tpu
 from edgevid.backends.proof import Proof, check_proof, counted_kinds
 from edgevid.bundle import Bundle
 from edgevid.errors import BackendError, UsageError, first_line
-from edgevid.hardware import no_render_node
+from edgevid.hardware import no_render_node, nvidia_model
 from edgevid.manifest import Variant
-from edgevid.quiet import captured, quiet_at_exit
+from edgevid.quiet import MISSING_LIBRARY, captured, quiet_at_exit
 
 __all__ = ["load", "usable"]
 
 # What LiteRT logs: it tells by no other way which device it took, and why it took none.
 ADAPTER = re.compile(r"Selected adapter: (?P<name>.*?), arch=.*adapterType=(?P<kind>.*)")
-MISSING_LIBRARY = re.compile(r"([\w.+-]+\.so[\w.]*): cannot open shared object file")
 NO_ADAPTER, NO_PLUGIN = "No adapters found", "No compiler plugin found"
 GPU_REMEDY = "install the GPU's Vulkan driver and its loader (Debian: apt install libvulkan1 mesa-vulkan-drivers)"
+NVIDIA_REMEDY = (
+    "install the driver's Vulkan part (Debian: nvidia-vulkan-icd); in a container, set NVIDIA_DRIVER_CAPABILITIES=all"
+)
 NPU_REMEDY = "install the NPU vendor's runtime, or name its plugins with --engine-option dispatch_library_path=FOLDER"
 OPTIONS = {"gpu": frozenset[str](), "npu": frozenset({"dispatch_library_path", "compiler_plugin_path"})}
 
@@ -185,6 +187,13 @@ def _adapter(log: str) -> tuple[str, bool]:
     return (found["name"], found["kind"].strip().startswith("CPU")) if found else ("", False)
 
 
+def _no_vulkan() -> tuple[str, str]:
+    """Return why Vulkan's loader finds no GPU, if that can be told, and what to do about it."""
+    if model := nvidia_model():  # its driver needs no render node
+        return f"the kernel's driver has an {model}, and Vulkan does not", NVIDIA_REMEDY
+    return no_render_node() or ("", GPU_REMEDY)
+
+
 def _why_not(device: str, failure: str, log: str, path: Path | None = None) -> tuple[str, str]:
     """Return why a device cannot be used, for the model at ``path`` if it is about one, and what to do about it."""
     missing = dict.fromkeys(MISSING_LIBRARY.findall(log))
@@ -193,7 +202,7 @@ def _why_not(device: str, failure: str, log: str, path: Path | None = None) -> t
         return f"device 'npu': LiteRT has no plugin that loads{f' ({names} is missing)' if names else ''}", NPU_REMEDY
     if NO_ADAPTER in log:
         names = ", ".join(name for name in missing if "vulkan" in name.lower())
-        reason, remedy = (f"{names} is missing", GPU_REMEDY) if names else no_render_node() or ("", GPU_REMEDY)
+        reason, remedy = (f"{names} is missing", GPU_REMEDY) if names else _no_vulkan()
         return f"device 'gpu': LiteRT finds no GPU{f' ({reason})' if reason else ''}", remedy
     lines = [line.strip("└ ") for line in failure.splitlines() if line.strip()]
     return f"device 'gpu': LiteRT cannot compile {path or 'a model'}: {lines[-1]}", "use --device cpu"

@@ -24,6 +24,7 @@ TWO_OPENVINOS = (
     "use them in two processes"
 )
 NVIDIA = ("nvidia[0-9]*", "nvhost-gpu", "nvgpu*")
+CUDA_LIBRARIES = 'for CUDA and cuDNN  pip install "onnxruntime-gpu[cuda,cudnn]"  and NVIDIA\'s driver'
 Defaults = Callable[[BackendOptions, Variant], Mapping[str, str]]
 
 
@@ -37,7 +38,12 @@ def _xnnpack(options: BackendOptions, variant: Variant) -> dict[str, str]:
 
 def _cuda(options: BackendOptions, variant: Variant) -> dict[str, str]:
     # TF32 would round products of float32 to 10 bits: fp32 means float32.
-    return {"device_id": options.which_device or "0", "use_tf32": "0"}
+    # Its own choice, an exhaustive search, times algorithms anew for each session: that is slow, and may end otherwise.
+    return {
+        "device_id": options.which_device or "0",
+        "use_tf32": "0",
+        "cudnn_conv_algo_search": "HEURISTIC",
+    }
 
 
 def _tensorrt(options: BackendOptions, variant: Variant) -> dict[str, str]:
@@ -69,6 +75,8 @@ class Provider:
         defaults: its options, where the user gives none.
         system: the only operating system that has it; empty for any.
         nodes: in ``/dev``, on Linux, one of which its device has; none if that cannot be told.
+        libraries: how to get the libraries that it needs and its package does not bring.
+        side_by_side: whether several of its sessions can run at once in a process.
     """
 
     registered_name: str
@@ -78,6 +86,8 @@ class Provider:
     defaults: Defaults = _nothing
     system: str = ""
     nodes: tuple[str, ...] = ()
+    libraries: str = "install its device's driver"
+    side_by_side: bool = True
 
     @property
     def plugged_in(self) -> bool:
@@ -86,13 +96,18 @@ class Provider:
 
 
 # For a device the first one that is offered is taken, unless --provider names one. TensorRT takes minutes to load.
+# Two sessions of WebGPU at once ended the process with SIGSEGV on an NVIDIA H100.
 PROVIDERS: dict[str, Provider] = {
     "cpu": Provider("CPUExecutionProvider", ("cpu",), "onnxruntime"),
-    "cuda": Provider("CUDAExecutionProvider", ("gpu",), "onnxruntime-gpu", defaults=_cuda, nodes=NVIDIA),
+    "cuda": Provider(
+        "CUDAExecutionProvider", ("gpu",), "onnxruntime-gpu", defaults=_cuda, nodes=NVIDIA, libraries=CUDA_LIBRARIES
+    ),
     "tensorrt-rtx": Provider(
         "NvTensorRTRTXExecutionProvider", ("gpu",), "onnxruntime-ep-nv-tensorrt-rtx", "onnxruntime_ep_nv_tensorrt_rtx"
     ),
-    "webgpu": Provider("WebGpuExecutionProvider", ("gpu",), "onnxruntime-ep-webgpu", "onnxruntime_ep_webgpu"),
+    "webgpu": Provider(
+        "WebGpuExecutionProvider", ("gpu",), "onnxruntime-ep-webgpu", "onnxruntime_ep_webgpu", side_by_side=False
+    ),
     "directml": Provider("DmlExecutionProvider", ("gpu",), "onnxruntime-directml", system="Windows"),
     "qnn": Provider("QNNExecutionProvider", ("npu",), "onnxruntime-qnn"),
     "coreml": Provider("CoreMLExecutionProvider", ("gpu", "npu"), "onnxruntime", system="Darwin"),
@@ -103,7 +118,14 @@ PROVIDERS: dict[str, Provider] = {
         "onnxruntime_ep_openvino",
         _openvino,
     ),
-    "tensorrt": Provider("TensorrtExecutionProvider", ("gpu",), "onnxruntime-gpu", defaults=_tensorrt, nodes=NVIDIA),
+    "tensorrt": Provider(
+        "TensorrtExecutionProvider",
+        ("gpu",),
+        "onnxruntime-gpu",
+        defaults=_tensorrt,
+        nodes=NVIDIA,
+        libraries=f"install TensorRT of the version that the library's name ends in; {CUDA_LIBRARIES}",
+    ),
     "xnnpack": Provider("XnnpackExecutionProvider", ("cpu",), "a build of onnxruntime with XNNPACK", defaults=_xnnpack),
 }
 

@@ -50,7 +50,7 @@ Your hardware                install                      and
   PC with an Intel CPU       "edgevid[openvino]"          --backend openvino
   Intel GPU or NPU           "edgevid[openvino]", driver  --backend openvino --device gpu, or npu
   GPU with Vulkan            its driver                   --device gpu
-  NVIDIA GPU, Jetson         onnxruntime-gpu              --backend onnxruntime --device gpu
+  NVIDIA GPU                 "onnxruntime-gpu[cuda,cudnn]" --backend onnxruntime --device gpu
   Coral Edge TPU             libedgetpu1-std              --device edgetpu
   'edgevid doctor' says what is missing here, 'edgevid bench' what is fastest.
 \b
