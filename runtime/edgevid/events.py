@@ -11,7 +11,7 @@ from typing import Any
 
 __all__ = ["WARNINGS", "Event", "Journal", "utc_now"]
 
-WARNINGS = ("lost", "frozen", "skipped", "stopped")  # the kinds that someone should look at
+WARNINGS = ("lost", "frozen", "skipped", "stopped", "skipping-off")  # the kinds that someone should look at
 
 
 def utc_now() -> str:
@@ -25,7 +25,7 @@ class Event:
 
     Attributes:
         kind: ``lost`` and ``back`` (a source), ``frozen`` and ``moving`` (its picture), ``skipped`` (one of several
-            files), ``stopped`` and ``resumed`` (an output).
+            files), ``stopped`` and ``resumed`` (an output), ``skipping-off`` and ``skipping-on`` (of static frames).
         time: seconds of the source's time, as in predictions.
         text: what happened, one line for people; never with a password in it.
         data: more of it for programs, as JSON has it: ``{"gap_s": 4.2}``.

@@ -21,6 +21,7 @@ from edgevid.cli.output_options import OutputOptions, output_options, take_outpu
 from edgevid.cli.run_lines import ran_where, summary_lines, what_runs
 from edgevid.cli.service_options import ServiceOptions, service_options
 from edgevid.cli.signals import stop_on_signals
+from edgevid.cli.skipping_options import skipping_options, static_threshold
 from edgevid.cli.source_options import source_options, take_wishes
 from edgevid.cli.terminal import Terminal, common_options
 from edgevid.engine import share_cores
@@ -93,6 +94,7 @@ def _window(ctx: click.Context, parameter: click.Parameter, value: Any) -> int |
     show_default=True,
     help="What an interruption does to the window: empty it, or let as much of it go as the interruption is long.",
 )
+@skipping_options
 @click.option("--stride", type=int, default=1, help="Classify every Nth frame only.", show_default=True)
 @click.option("--max-fps", type=float, default=0.0, help="Classify at most N frames a second of the source's time.")
 @click.option("--start", type=float, default=0.0, metavar="S", help="Begin at this second of the file.")
@@ -140,6 +142,8 @@ class RunOptions(ServiceOptions):
     top_k: int
     max_frames: int | None
     gap: str
+    skip_static: bool
+    static_threshold: float | None
     wishes: SourceOptions
     outputs: OutputOptions
 
@@ -160,6 +164,7 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
             keep_small()
             journal.listen(lambda event: give_back() if event.kind == "back" else None)
         classifier = stack.enter_context(_classifier(options, source.live, terminal))
+        classifier.tell = journal
         # Until here Ctrl-C ends it at once; from here on it completes the files.
         stop = stack.enter_context(stop_on_signals(signals, source.interrupt))
         feed = stack.enter_context(Feed(source, pick, stop, tell=journal, wait=monitor.beat))
@@ -172,6 +177,7 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
             "broken": source.broken,
             **{loss.name: loss.dropped + loss.missing for loss in losses(sinks)},
         }
+        monitor.skipped = lambda: classifier.skipping.counts.frames if classifier.skipping else 0
         terminal.message(what_runs(classifier))
         progress = stack.enter_context(terminal.progress("frames"))
         task = progress.add_task(redact(source.name), total=_frames_expected(feed, options.max_frames))
@@ -245,6 +251,8 @@ def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoCla
         provider=engine.provider,
         engine_options=engine.engine_options,
         batch=engine.batch,
+        skip_static=options.skip_static,
+        static_threshold=static_threshold(options.skip_static, options.static_threshold),
     )
 
 

@@ -1,0 +1,122 @@
+"""The audit of skipping: would the smoothed label be another, had the skipped frames been classified?"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgevid.arrays import Probabilities
+from edgevid.events import Event
+from edgevid.smoothing import Prediction, Smoother
+from edgevid.sources.base import Frame, Mark
+
+if TYPE_CHECKING:
+    from edgevid.static import Skipped
+
+__all__ = ["TARGET", "Audit", "off_target"]
+
+TARGET = 0.99  # share of audits that find the smoothed label unchanged
+AUDITS = 300  # the last so many count: about five minutes of a static picture
+CHANCE = 5e-5  # of turning off at an audit though the agreement is on target
+PAUSE_S = 60.0
+
+
+class Audit:
+    """Compares the smoothed label with what it would be if twice as much were skipped: once more, what skipping costs.
+
+    The label without skipping is not known. But beside the stream's own smoother, which has one frame in n, runs a copy
+    that has one in 2n: of the static frames that are classified all the same, every other one is kept from it, as all
+    those are that are skipped, and there the two labels are compared. What the frames of a static picture have of their
+    own is noise, and the mean of half of those that are classified is as far from the mean of all that are as this is
+    from the mean of all frames; what changes unseen comes as late again. So the share of audits that disagree is about
+    that of frames whose smoothed label skipping changes.
+
+    Raw labels are not compared: where two classes are a toss-up they change with every frame's noise, which averaging
+    is for. Where the smoothed label itself is a toss-up, the two differ, and that counts: a user sees it.
+
+    Skipping is turned off once so few of the last 300 audits agree that it would happen by chance once in 20,000 times,
+    or less, if the agreement were on target (99 %): after 3 disagreements among the first 7 audits, after 12 among 300.
+    (A Clopper-Pearson bound of the agreement, one-sided, lies under the target.) It is tried again a minute later, then
+    after two, four, and so on, with audits counted anew.
+
+    Args:
+        smoother: the stream's own.
+        counts: where audits are counted.
+        tell: called with an event when skipping is turned off or on.
+
+    Attributes:
+        on: whether static frames are skipped.
+    """
+
+    def __init__(self, smoother: Smoother, counts: Skipped, tell: Callable[[Event], None]) -> None:
+        self.on = True
+        self._smoother = smoother
+        self._counts = counts
+        self._tell = tell
+        self._pause_s = PAUSE_S
+        self._off_until = 0.0
+        self._held: Probabilities = np.zeros(0, np.float32)  # what the copy has for frames that are kept from it
+        self._audits_next = True
+        self._begin()
+
+    def on_at(self, time: float) -> bool:
+        """Return whether skipping is on for the next frame, which has this time."""
+        if not self.on and time >= self._off_until:
+            self.on = True
+            self._begin()
+            self._tell(Event("skipping-on", time, "static frames are skipped again"))
+        return self.on
+
+    def check(self, frame: Frame, probabilities: Probabilities, prediction: Prediction) -> None:
+        """Take note of the next frame, and compare if it is audited.
+
+        Args:
+            frame: the next.
+            probabilities: what it was smoothed with.
+            prediction: what the stream's own smoother made of it.
+        """
+        audited = frame.mark is Mark.AUDIT and self._audits_next
+        if frame.mark is Mark.AUDIT:
+            self._audits_next = not self._audits_next
+        if frame.mark is Mark.CHANGED or (frame.mark is Mark.AUDIT and not audited):
+            self._held = probabilities.copy()
+        if self.on:
+            label = self._copy.update(self._held, frame.index, frame.time, frame.gap_s).label
+            if audited:
+                self._count(label == prediction.label, frame.time)
+
+    def _begin(self) -> None:
+        self._copy = deepcopy(self._smoother)
+        self._agreed: deque[bool] = deque(maxlen=AUDITS)
+
+    def _count(self, agreed: bool, time: float) -> None:
+        self._agreed.append(agreed)
+        self._counts.audited += 1
+        self._counts.agreed += agreed
+        audits, agreeing = len(self._agreed), sum(self._agreed)
+        if agreed or not off_target(audits - agreeing, audits):
+            return
+        self.on = False
+        self._off_until = time + self._pause_s
+        self._counts.turned_off += 1
+        text = (
+            f"skipping static frames is off for {self._pause_s:g} s: {agreeing} of the last {audits} audits found the "
+            f"smoothed label unchanged, expected {TARGET:.0%}"
+        )
+        data = {"agreed": agreeing, "audited": audits, "pause_s": self._pause_s}
+        self._pause_s *= 2
+        self._tell(Event("skipping-off", time, text, data))
+
+
+def off_target(disagreed: int, audited: int) -> bool:
+    """Return whether so many disagreements, or more, were next to impossible if the agreement were on target.
+
+    Binomial: as if audits were independent. Those of one window are not, so that it errs on the side of turning off.
+    """
+    fewer = (math.comb(audited, k) * (1 - TARGET) ** k * TARGET ** (audited - k) for k in range(disagreed))
+    return 1 - sum(fewer) < CHANCE
