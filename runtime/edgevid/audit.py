@@ -31,10 +31,10 @@ class Audit:
 
     The label without skipping is not known. But beside the stream's own smoother, which has one frame in n, runs a copy
     that has one in 2n: of the static frames that are classified all the same, every other one is kept from it, as all
-    those are that are skipped, and there the two labels are compared. What the frames of a static picture have of their
-    own is noise, and the mean of half of those that are classified is as far from the mean of all that are as this is
-    from the mean of all frames; what changes unseen comes as late again. So the share of audits that disagree is about
-    that of frames whose smoothed label skipping changes.
+    those are that are skipped. The two labels of the last frame before the next are compared. What the frames of a
+    static picture have of their own is noise, and the mean of half of those that are classified is as far from the mean
+    of all that are as this is from the mean of all frames; what changes unseen comes as late again. So the share of
+    audits that disagree is about that of frames whose smoothed label skipping changes.
 
     Raw labels are not compared: where two classes are a toss-up they change with every frame's noise, which averaging
     is for. Where the smoothed label itself is a toss-up, the two differ, and that counts: a user sees it.
@@ -61,7 +61,8 @@ class Audit:
         self._pause_s = PAUSE_S
         self._off_until = 0.0
         self._held: Probabilities = np.zeros(0, np.float32)  # what the copy has for frames that are kept from it
-        self._audits_next = True
+        self._behind = False  # whether the last classified frame was kept from the copy
+        self._same = True  # whether both had the same label at the last frame
         self._begin()
 
     def on_at(self, time: float) -> bool:
@@ -73,26 +74,27 @@ class Audit:
         return self.on
 
     def check(self, frame: Frame, probabilities: Probabilities, prediction: Prediction) -> None:
-        """Take note of the next frame, and compare if it is audited.
+        """Take note of the next frame, in the order of frames; at every other static one that is classified, compare.
 
         Args:
             frame: the next.
             probabilities: what it was smoothed with.
             prediction: what the stream's own smoother made of it.
         """
-        audited = frame.mark is Mark.AUDIT and self._audits_next
-        if frame.mark is Mark.AUDIT:
-            self._audits_next = not self._audits_next
-        if frame.mark is Mark.CHANGED or (frame.mark is Mark.AUDIT and not audited):
-            self._held = probabilities.copy()
+        if frame.mark in (Mark.CHANGED, Mark.AUDIT):
+            behind, self._behind = self._behind, frame.mark is Mark.AUDIT and not self._behind
+            if not self._behind:
+                self._held = probabilities.copy()
+            if self.on and behind and frame.mark is Mark.AUDIT:
+                self._count(self._same, frame.time)
         if self.on:
             label = self._copy.update(self._held, frame.index, frame.time, frame.gap_s).label
-            if audited:
-                self._count(label == prediction.label, frame.time)
+            self._same = label == prediction.label
 
     def _begin(self) -> None:
         self._copy = deepcopy(self._smoother)
         self._agreed: deque[bool] = deque(maxlen=AUDITS)
+        self._behind, self._same = False, True
 
     def _count(self, agreed: bool, time: float) -> None:
         self._agreed.append(agreed)

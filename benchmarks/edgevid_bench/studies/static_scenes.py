@@ -2,10 +2,10 @@
 
     python -m edgevid_bench.studies.static_scenes model.edgevid --source CLIP [--crop X,Y,WIDTH,HEIGHT]
 
-Every frame is classified once, and each threshold goes by what it would have skipped. *raw* and *smoothed* are the share
-of all frames with the same label as without skipping, *confident* that of smoothed labels where the two best classes of
-the window differ by more than 0.1, in brackets how many frames those are: as if skipping were never turned off. *As run*
-is what `edgevid run --skip-static` does, with its audit. --crop is another fixed camera in one that sees more.
+Every frame is classified once, and each threshold goes by what it would have skipped. *raw* and *smoothed* are the
+share of all frames with the same label as without skipping, *confident* that of smoothed labels where the two best
+classes of the window differ by more than 0.1 (in brackets: of how many frames), all as if skipping were never turned
+off. *as run* is what `edgevid run --skip-static` does, with its audit. --crop makes another fixed camera of a part.
 
 Real footage of fixed cameras, in the source distribution of opencv-python-headless (Apache-2.0): vtest.avi, people who
 cross a campus, in opencv/samples/data, and cup.mp4 and box.mp4, things turned in a hand, in its tutorials.
@@ -75,11 +75,12 @@ class Trial:
     def row(self, frames: int, confident: int) -> str:
         """Return its line of the table."""
         counts = self.skipping.counts
-        return (
-            f"| {self.threshold:g} | {self.static / frames:.1%} | {self.raw / frames:.1%} | {self.held / frames:.1%} | "
-            f"{self.confident / max(confident, 1):.1%} ({confident}) | {counts.frames / frames:.1%} | {counts.agreed} of {counts.audited} | {counts.turned_off} | "
-            f"{self.as_run / frames:.1%} |"
-        )
+        shares = [self.static, self.raw, self.held, counts.frames, self.as_run]
+        static, raw, held, skipped, as_run = (f"{share / frames:.1%}" for share in shares)
+        confident_share = f"{self.confident / max(confident, 1):.1%} ({confident})"
+        audit = f"{counts.agreed} of {counts.audited}"
+        cells = [f"{self.threshold:g}", static, raw, held, confident_share, skipped, audit, counts.turned_off, as_run]
+        return f"| {' | '.join(map(str, cells))} |"
 
 
 def table(bundle: Bundle, pool: EnginePool, frames: Iterator[Frame], thresholds: list[float]) -> list[str]:
