@@ -52,11 +52,13 @@ def skipping(bundle_path: Path) -> Iterable[VideoClassifier]:
         yield classifier
 
 
-@pytest.fixture
-def flipping(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def flipping(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clip of 20 seconds in which the label changes every 0.4 seconds, and the luma does not."""
     colors = (RED if index // 10 % 2 == 0 else GREEN for index in range(500))
-    return write_pictures(tmp_path / "flips.mp4", [noisy(color, index) for index, color in enumerate(colors)])
+    return write_pictures(
+        tmp_path_factory.mktemp("clips") / "flips.mp4", [noisy(color, index) for index, color in enumerate(colors)]
+    )
 
 
 def test_a_still_picture_is_mostly_skipped_and_classified_once_a_second(skipping: VideoClassifier) -> None:
