@@ -49,6 +49,10 @@ class VideoClassifier:
         allow_partial, delegate, provider, engine_options, batch: see :class:`edgevid.backends.BackendOptions`; a batch
             of more than one is for files, as each frame waits for the others.
 
+    Attributes:
+        skipping: what decides which frames are skipped, and counts them; None where none may be.
+        tell: called with an event when skipping is turned off, or on again.
+
     Raises:
         BundleError: the bundle cannot be found, read or verified.
         UsageError: an argument is out of range or unknown.
