@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -51,13 +51,26 @@ def write_clip(
     **options: str,
 ) -> Path:
     """Write a clip with one picture of each colour, in order; H.264 unless another encoder is named."""
+    pictures = (picture(color, height, width, index) for index, color in enumerate(colors))
+    return write_pictures(path, pictures, rate, height, width, codec, **options)
+
+
+def write_pictures(
+    path: Path,
+    pictures: Iterable[Image],
+    rate: Fraction = Fraction(25),
+    height: int = 72,
+    width: int = 96,
+    codec: str = "libx264",
+    **options: str,
+) -> Path:
+    """Write a clip of pictures, BGR; H.264 unless another encoder is named."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options={"crf": "10", **options})
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for index, color in enumerate(colors):
-            frame = VideoFrame.from_ndarray(picture(color, height, width, index), format="bgr24")
-            container.mux(stream.encode(frame))
+        for shown in pictures:
+            container.mux(stream.encode(VideoFrame.from_ndarray(shown, format="bgr24")))
         container.mux(stream.encode(None))
     return path
 

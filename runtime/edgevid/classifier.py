@@ -23,8 +23,10 @@ from edgevid.events import Event
 from edgevid.methods import Smoothing
 from edgevid.smoothing import GAPS, Prediction, Smoother
 from edgevid.sources import Frame, Source, open_camera, open_source
+from edgevid.sources.base import Mark
 from edgevid.sources.feed import Feed
 from edgevid.sources.pick import Pick
+from edgevid.static import STATIC_THRESHOLD, Skipping
 from edgevid.verdict import ClipTotals, Verdict, check_pooling
 
 if TYPE_CHECKING:
@@ -51,8 +53,15 @@ class VideoClassifier:
         top_k: how many of the best labels each prediction carries.
         gap: what an interruption of a live source does to the window, ``reset`` or ``decay``; see
             :class:`edgevid.smoothing.Smoother`.
+        skip_static: have frames that barely differ from the last classified one take over its probabilities, see
+            :class:`edgevid.static.Skipping`.
+        static_threshold: how much they may differ, in grey levels of 0–255.
         allow_partial, delegate, provider, engine_options, batch: see :class:`edgevid.backends.BackendOptions`; a batch
             of more than one is for files, as each frame waits for the others.
+
+    Attributes:
+        skipping: what decides which frames are skipped, and counts them; None where none may be.
+        tell: called with an event when skipping is turned off, or on again.
 
     Raises:
         BundleError: the bundle cannot be found, read or verified.
@@ -80,6 +89,8 @@ class VideoClassifier:
         provider: str | None = None,
         engine_options: Mapping[str, str] | None = None,
         batch: int = 1,
+        skip_static: bool = False,
+        static_threshold: float = STATIC_THRESHOLD,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else find_bundle(bundle)
         manifest = self.bundle.manifest
@@ -98,7 +109,9 @@ class VideoClassifier:
         choice = choose(self.bundle, backend, variant, options)
         self.variant = choice.variant
         options = replace(options, device=choice.device)
-        self._pool = EnginePool(self.bundle, choice.variant, choice.backend, options, workers)
+        self.skipping = Skipping(static_threshold, self.smoother, self._tell_event) if skip_static else None
+        self.tell: Callable[[Event], None] = lambda event: None
+        self._pool = EnginePool(self.bundle, choice.variant, choice.backend, options, workers, self.skipping)
         self.engine = self._pool.engines[0]
         self._index = 0
         self._start: float | None = None
@@ -128,10 +141,15 @@ class VideoClassifier:
             now = clock.monotonic()
             self._start = self._start or now
             time = now - self._start
-        probabilities = self.engine(frame)
-        prediction = self.smoother.update(probabilities, self._index, time)
+        taken = Frame(self._index, time, frame)
+        if self.skipping is None:
+            probabilities = self.engine(frame)
+        else:
+            taken = self.skipping.marked(taken)
+            own = None if taken.mark is Mark.STATIC else self.engine(frame)
+            probabilities = self.skipping.settled(taken, own, self.engine)
         self._index += 1
-        return prediction
+        return self._prediction(taken, probabilities)
 
     def classify_frames(self, frames: Iterable[Frame], read_ahead: bool = False) -> Iterator[tuple[Frame, Prediction]]:
         """Yield every frame with its prediction, in order; raises as :meth:`classify` does.
@@ -166,7 +184,13 @@ class VideoClassifier:
         self._pool.each(frames, lambda frame, probabilities: deliver(frame, self._prediction(frame, probabilities)))
 
     def _prediction(self, frame: Frame, probabilities: Probabilities) -> Prediction:
-        return self.smoother.update(probabilities, frame.index, frame.time, frame.gap_s)
+        prediction = self.smoother.update(probabilities, frame.index, frame.time, frame.gap_s)
+        if self.skipping:
+            self.skipping.check(frame, probabilities, prediction)
+        return prediction
+
+    def _tell_event(self, event: Event) -> None:
+        self.tell(event)
 
     def stream(
         self,
@@ -187,13 +211,15 @@ class VideoClassifier:
             max_fps: classify at most so many frames for a second of the source's time; 0 for all.
             start: begin at this second of the source.
             end: end before this second of the source.
-            tell: called with what happens to a live source between two predictions: that it is lost, or back.
+            tell: called with what happens between two predictions: that a live source is lost, or back; that the
+                skipping of static frames is turned off, or on.
 
         Raises:
             UsageError: an argument is out of range.
             SourceError: the source cannot be opened, has no such frame, or stopped delivering frames.
         """
         self.reset()
+        self.tell = tell
         with Feed(_opened(source), Pick(stride, max_fps, start, end), tell=tell) as feed:
             for _, prediction in self.classify_frames(feed, read_ahead=not feed.source.live):
                 yield prediction
@@ -245,6 +271,8 @@ class VideoClassifier:
     def reset(self) -> None:
         """Forget the window and start counting again, as for another stream."""
         self.smoother.reset()
+        if self.skipping:
+            self.skipping.reset()
         self._index = 0
         self._start = None
 

@@ -18,7 +18,8 @@ from edgevid.manifest import Variant
 from edgevid.picture import Picture
 from edgevid.postprocess import Postprocessor
 from edgevid.preprocess import Preprocessor
-from edgevid.sources.base import Frame
+from edgevid.sources.base import Frame, Mark
+from edgevid.static import Skipping
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -78,13 +79,22 @@ class EnginePool:
 
     For throughput, N engines of one thread each beat one engine of N threads; for latency it is the other way.
 
+    Args:
+        skipping: decides which frames are classified; None for all.
+
     Raises:
         UsageError: ``workers`` is below 1.
         BackendError: the backend cannot load the variant.
     """
 
     def __init__(
-        self, bundle: Bundle, variant: Variant, backend: str, options: BackendOptions, workers: int = 1
+        self,
+        bundle: Bundle,
+        variant: Variant,
+        backend: str,
+        options: BackendOptions,
+        workers: int = 1,
+        skipping: Skipping | None = None,
     ) -> None:
         if workers < 1:
             raise UsageError(f"workers {workers}: expected 1 or more")
@@ -95,6 +105,10 @@ class EnginePool:
         except EdgevidError:
             self.close()
             raise
+        self._skipping = skipping
+        self._idle: queue.SimpleQueue[Engine] = queue.SimpleQueue()
+        for engine in self.engines:
+            self._idle.put(engine)
 
     def map(self, frames: Iterable[Frame], read_ahead: bool = False) -> Iterator[tuple[Frame, Probabilities]]:
         """Yield every frame with its class probabilities, in the order of ``frames``.
@@ -107,14 +121,15 @@ class EnginePool:
             read_ahead: take frames before they are asked for, on threads, one thread at a time; so do several engines.
         """
         if len(self.engines) == 1 and not read_ahead:
-            engine, size = self.engines[0], self.engines[0].backend.batch
-            rows = engine.rows(size)
-            for group in _groups(frames, size):
-                engine.classify([frame.picture for frame in group], rows)
-                yield from zip(group, rows, strict=False)
+            size = self.engines[0].backend.batch
+            rows = self.engines[0].rows(size)
+            for group in _groups(self._marked(frames), size):
+                self._classify(group, rows)
+                yield from self._settled(group, rows)
         else:
-            for group, rows in in_order(_groups(frames, self._turn), self._classifier(), self._slots(), self._threads):
-                yield from zip(group, rows, strict=False)
+            groups = _groups(self._marked(frames), self._turn)
+            for group, rows in in_order(groups, self._classify, self._slots(), self._threads):
+                yield from self._settled(group, rows)
 
     def each(self, frames: Iterable[Frame], deliver: Callable[[Frame, Probabilities], None]) -> None:
         """Call ``deliver`` with every frame and its class probabilities, in the order of ``frames``, on threads.
@@ -123,10 +138,11 @@ class EnginePool:
         """
 
         def deliver_group(group: list[Frame], rows: Rows) -> None:
-            for frame, probabilities in zip(group, rows, strict=False):
+            for frame, probabilities in self._settled(group, rows):
                 deliver(frame, probabilities)
 
-        each_in_order(_groups(frames, self._turn), self._classifier(), deliver_group, self._slots(), self._threads)
+        groups = _groups(self._marked(frames), self._turn)
+        each_in_order(groups, self._classify, deliver_group, self._slots(), self._threads)
 
     @property
     def _threads(self) -> int:
@@ -141,20 +157,38 @@ class EnginePool:
     def _slots(self) -> list[Rows]:
         return [self.engines[0].rows(self._turn) for _ in range(self._threads + 2)]
 
-    def _classifier(self) -> Callable[[list[Frame], Rows], None]:
-        """Return what classifies a group of frames in whichever engine is idle."""
-        idle: queue.SimpleQueue[Engine] = queue.SimpleQueue()
-        for engine in self.engines:
-            idle.put(engine)
+    def _marked(self, frames: Iterable[Frame]) -> Iterable[Frame]:
+        return map(self._skipping.marked, frames) if self._skipping else frames
 
-        def classify(group: list[Frame], rows: Rows) -> None:
-            engine = idle.get()
-            try:
-                engine.classify([frame.picture for frame in group], rows)
-            finally:
-                idle.put(engine)
+    def _settled(self, group: list[Frame], rows: Rows) -> Iterator[tuple[Frame, Probabilities]]:
+        """Yield frames with their probabilities, those that were skipped with another's."""
+        if self._skipping is None:
+            yield from zip(group, rows, strict=False)
+            return
+        late, own = self.engines[0].rows(1), iter(rows)
 
-        return classify
+        def classify_late(picture: Picture) -> Probabilities:
+            self._classify_pictures([picture], late)
+            probabilities: Probabilities = late[0]
+            return probabilities
+
+        for frame in group:
+            row = None if frame.mark is Mark.STATIC else next(own)
+            yield frame, self._skipping.settled(frame, row, classify_late)
+
+    def _classify(self, group: list[Frame], rows: Rows) -> None:
+        """Classify the frames of a group that are not to be skipped."""
+        pictures = [frame.picture for frame in group if frame.mark is not Mark.STATIC]
+        if pictures:
+            self._classify_pictures(pictures, rows)
+
+    def _classify_pictures(self, pictures: Sequence[Picture], rows: Rows) -> None:
+        """Classify pictures in whichever engine is idle."""
+        engine = self._idle.get()
+        try:
+            engine.classify(pictures, rows)
+        finally:
+            self._idle.put(engine)
 
     def close(self) -> None:
         """Release the engines; safe to call twice."""

@@ -57,6 +57,7 @@ def run_pipeline(
         if max_frames is not None and max_frames < 1:
             raise UsageError(f"max-frames {max_frames}: expected 1 or more")
         classifier.reset()
+        tally.skipped = classifier.skipping.counts if classifier.skipping else None
         frames, live = islice(feed, max_frames), feed.source.live
 
         def deliver(frame: Frame, prediction: Prediction) -> None:

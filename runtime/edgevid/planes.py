@@ -52,6 +52,10 @@ class Planes:
         y, u, v = (turned(plane, self.quarter_turns) for plane in plane_arrays(self.frame))
         return y, u, v
 
+    def luma(self) -> Plane:
+        """Return Y as it lies, not turned: uint8 of shape (height, width), the frame's own memory."""
+        return plane_arrays(self.frame)[0]
+
     def to_bgr(self) -> Image:
         """Return the whole picture as BGR, upright: uint8 of shape (height, width, 3)."""
         return turned(bgr(self.frame), self.quarter_turns)

@@ -19,7 +19,7 @@ from edgevid.picture import Picture
 if TYPE_CHECKING:
     from edgevid.planes import PlaneResizer, Planes
 
-__all__ = ["Preprocessor"]
+__all__ = ["Preprocessor", "checked_shape"]
 
 # Half-pixel centres and no antialiasing, as tf.image.resize and Keras' image loading do it. OpenCV's bicubic has
 # another kernel than TensorFlow's, so there is none here.
@@ -100,7 +100,7 @@ class Preprocessor:
             self._fill_from_planes(planes)
             return
         image = planes.to_bgr() if planes else cast(Image, picture)
-        self._prepare(_checked_shape(image))
+        self._prepare(checked_shape(image))
         self._fill_from_image(image)
 
     def _prepare(self, shape: tuple[int, int]) -> None:
@@ -160,7 +160,7 @@ def _fine_matrix(matrix: Matrix, full_range: bool, color: ColorOrder) -> npt.NDA
     return from_yuv(matrix, full_range, color) * np.array([1, 1, 1, FINE], np.float32)
 
 
-def _checked_shape(image: Image) -> tuple[int, int]:
+def checked_shape(image: Image) -> tuple[int, int]:
     """Return height and width of an image, whatever was given for one.
 
     Raises:

@@ -36,7 +36,9 @@ class Health(msgspec.Struct, kw_only=True):
 
     Attributes:
         state: ``starting``, ``running``, ``lost``, ``frozen`` or ``ended``; ``since`` when, by the machine's clock.
-        fps: frames a second, over the last five.
+        frames: how many got a prediction so far.
+        skipped: how many of them took over that of another, with ``--skip-static``.
+        fps: frames that were classified a second, over the last five.
         dropped: counts of what was left out, by what it was.
         message: the last event.
         monotonic: CLOCK_MONOTONIC when this was written, in seconds.
@@ -48,6 +50,7 @@ class Health(msgspec.Struct, kw_only=True):
     pid: int
     source: str
     frames: int = 0
+    skipped: int = 0
     fps: float = 0.0
     label: str | None = None
     score: float | None = None
@@ -72,6 +75,7 @@ class Monitor:
 
     Attributes:
         dropped: asked for counts of what was left out, by what it was.
+        skipped: asked for the count of frames that took over another's prediction.
 
     Raises:
         SinkError: the folder of the health file is not there or not to be written to, or another file has its name.
@@ -82,6 +86,7 @@ class Monitor:
             _check_file(health)
         self._file = health
         self.dropped: Callable[[], Mapping[str, int]] = dict
+        self.skipped: Callable[[], int] = int
         now = self._started = time.monotonic()
         self._health = Health(
             state="starting", since=utc_now(), pid=os.getpid(), source=redact(source), monotonic=now, boot=boot_id()
@@ -159,7 +164,9 @@ class Monitor:
     def _write(self, now: float) -> None:
         if self._file is None:
             return
-        health, frames = self._health, self._health.frames
+        health = self._health
+        health.skipped = self.skipped()
+        frames = health.frames - health.skipped
         self._counts.append((now, frames))
         then, before = self._counts[0]
         health.fps = round((frames - before) / (now - then), 2) if now > then else 0.0

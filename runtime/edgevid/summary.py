@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from edgevid.smoothing import Prediction
+from edgevid.static import Skipped
 
 __all__ = ["Loss", "Span", "Summary", "Tally"]
 
@@ -46,7 +47,7 @@ class Summary:
     """A finished run.
 
     Attributes:
-        frames: how many frames were classified.
+        frames: how many frames got a prediction: all were classified, but for those that were skipped.
         elapsed_s: seconds of work, from the first frame read to the last output written; loading is not in it.
         broken: how many frames could not be decoded.
         dropped: how many frames of a live source came too fast.
@@ -59,6 +60,7 @@ class Summary:
         age_ms: how old frames of a live source were when their label came out, in milliseconds: the median and the
             99th percentile of the last 10,000; None for a file.
         losses: what outputs lack, one an output.
+        skipped: which frames were not classified since they barely differ from one that was; None where none may be.
     """
 
     frames: int
@@ -73,11 +75,18 @@ class Summary:
     away_s: float = 0.0
     age_ms: tuple[float, float] | None = None
     losses: tuple[Loss, ...] = ()
+    skipped: Skipped | None = None
 
     @property
     def fps(self) -> float:
-        """Frames per second, end to end."""
+        """Frames per second, end to end; with those that were skipped."""
         return self.frames / self.elapsed_s if self.elapsed_s else 0.0
+
+    @property
+    def classified_fps(self) -> float:
+        """Frames per second that were classified, end to end."""
+        classified = self.frames - (self.skipped.frames if self.skipped else 0)
+        return classified / self.elapsed_s if self.elapsed_s else 0.0
 
     @property
     def video_s(self) -> float:
@@ -95,6 +104,7 @@ class Tally:
     smoothed_flips: int = 0
     gaps: int = 0
     away_s: float = 0.0
+    skipped: Skipped | None = None
     _seconds: dict[str, float] = field(default_factory=dict)
     _spans: deque[Span] = field(default_factory=lambda: deque(maxlen=MOST_SPANS))
     _previous: Prediction | None = None
@@ -147,6 +157,7 @@ class Tally:
             away_s=self.away_s,
             age_ms=_percentiles_ms(self._ages) if self._ages else None,
             losses=tuple(losses),
+            skipped=replace(self.skipped) if self.skipped else None,
         )
 
     def _end_span(self, label: str, end: float, next_start: float) -> None:

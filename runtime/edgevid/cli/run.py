@@ -17,6 +17,7 @@ from edgevid.cli.output_options import OutputOptions, output_options, take_outpu
 from edgevid.cli.run_lines import ran_where, summary_lines, what_runs
 from edgevid.cli.service_options import ServiceOptions, service_options
 from edgevid.cli.signals import stop_on_signals
+from edgevid.cli.skipping_options import skipping_options, static_threshold
 from edgevid.cli.smoothing_options import SmoothingOptions, smoothing_options, take_smoothing
 from edgevid.cli.source_options import source_options, take_wishes
 from edgevid.cli.terminal import Terminal, common_options
@@ -64,6 +65,7 @@ Without BUNDLE: $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the s
 @engine_options
 @smoothing_options
 @output_options
+@skipping_options
 @click.option("--stride", type=int, default=1, help="Classify every Nth frame only.", show_default=True)
 @click.option("--max-fps", type=float, default=0.0, help="Classify at most N frames a second of the source's time.")
 @click.option("--start", type=float, default=0.0, metavar="S", help="Begin at this second of the file.")
@@ -103,6 +105,8 @@ class RunOptions(ServiceOptions):
     end: float | None
     realtime: bool
     max_frames: int | None
+    skip_static: bool
+    static_threshold: float | None
     engine: EngineOptions
     wishes: SourceOptions
     steadying: SmoothingOptions
@@ -125,8 +129,17 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
             keep_small()
             journal.listen(lambda event: give_back() if event.kind == "back" else None)
         bundle = _bundle(options)
-        steadying = options.steadying.of(bundle.manifest)
-        classifier = stack.enter_context(options.engine.load(bundle, source.live, terminal, **steadying))
+        classifier = stack.enter_context(
+            options.engine.load(
+                bundle,
+                source.live,
+                terminal,
+                skip_static=options.skip_static,
+                static_threshold=static_threshold(options.skip_static, options.static_threshold),
+                **options.steadying.of(bundle.manifest),
+            )
+        )
+        classifier.tell = journal
         # Until here Ctrl-C ends it at once; from here on it completes the files.
         stop = stack.enter_context(stop_on_signals(signals, source.interrupt))
         feed = stack.enter_context(Feed(source, pick, stop, tell=journal, wait=monitor.beat))
@@ -139,6 +152,7 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
             "broken": source.broken,
             **{loss.name: loss.dropped + loss.missing for loss in losses(sinks)},
         }
+        monitor.skipped = lambda: classifier.skipping.counts.frames if classifier.skipping else 0
         terminal.message(what_runs(classifier))
         progress = stack.enter_context(terminal.progress("frames"))
         task = progress.add_task(redact(source.name), total=_frames_expected(feed, options.max_frames))

@@ -6,6 +6,7 @@ import math
 
 from edgevid.backends import BACKENDS
 from edgevid.classifier import VideoClassifier
+from edgevid.static import Skipped
 from edgevid.summary import Summary
 
 __all__ = ["ran_where", "summary_lines", "what_runs"]
@@ -23,7 +24,9 @@ def summary_lines(name: str, summary: Summary) -> list[str]:
     )
     frames = _counted(summary.frames, "frame")
     lines = [
-        f"{name}: {frames} in {summary.elapsed_s:.2f} s, {summary.fps:.1f} frames per second",
+        f"{name}: {frames} in {summary.elapsed_s:.2f} s"
+        + ("" if summary.skipped else f", {summary.fps:.1f} frames per second"),
+        *(_skipping_lines(summary, summary.skipped) if summary.skipped else ()),
         f"label flips: {flips}",
         "time per label: "
         + ", ".join(f"{label} {seconds:.2f} s" for label, seconds in longest)
@@ -43,6 +46,16 @@ def summary_lines(name: str, summary: Summary) -> list[str]:
         if loss.missing:
             lines.append(f"missing in {loss.name}, which could not be written: {loss.missing}")
     return lines
+
+
+def _skipping_lines(summary: Summary, skipped: Skipped) -> list[str]:
+    """Return the speed of a run that skips, which is not that of one that classifies every frame, and what it cost."""
+    off = f"; turned off {_counted(skipped.turned_off, 'time')}" if skipped.turned_off else ""
+    agreed = f"{skipped.agreed} of {skipped.audited}"
+    return [
+        f"with skipping {summary.fps:.1f} frames per second, {summary.classified_fps:.1f} of them classified",
+        f"{skipped.frames} of {_counted(summary.frames, 'frame')} skipped, audit {agreed} agree{off}",
+    ]
 
 
 def what_runs(classifier: VideoClassifier) -> str:

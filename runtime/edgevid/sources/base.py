@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from fractions import Fraction
 from pathlib import Path
 from time import monotonic
@@ -20,7 +21,16 @@ from edgevid.sources.pick import Pick
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Frame", "Source"]
+__all__ = ["Frame", "Mark", "Source"]
+
+
+class Mark(Enum):
+    """What skipping static frames has decided about a frame, see :class:`edgevid.static.Skipping`."""
+
+    CHANGED = "classified; all are where nothing is skipped"
+    AUDIT = "static, and classified all the same"
+    STATIC = "static, and not classified"
+    SPARE = "static, and classified because skipping is off"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +43,7 @@ class Frame:
         picture: uint8 of shape (height, width, 3), BGR; or the planes of a video, not converted yet.
         arrived: when it was there, in seconds of the monotonic clock.
         gap_s: how many seconds of the stream are missing before it; infinity where another begins.
+        mark: whether it is to be classified.
     """
 
     index: int
@@ -40,6 +51,7 @@ class Frame:
     picture: Picture
     arrived: float = field(default_factory=monotonic)
     gap_s: float = 0.0
+    mark: Mark = Mark.CHANGED
 
     @property
     def image(self) -> Image:
