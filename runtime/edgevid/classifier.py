@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace as replace_fields
-
 from edgevid.arrays import Image, Probabilities
 from edgevid.backends import Backend, BackendOptions
 from edgevid.bundle import Bundle, find_bundle
@@ -20,7 +18,7 @@ from edgevid.decisions import Decisions
 from edgevid.engine import EnginePool
 from edgevid.errors import UsageError
 from edgevid.events import Event
-from edgevid.methods import Smoothing
+from edgevid.methods import Smoothing, changed
 from edgevid.smoothing import GAPS, Prediction, Smoother
 from edgevid.sources import Frame, Source, open_camera, open_source
 from edgevid.sources.base import Mark
@@ -41,7 +39,7 @@ class VideoClassifier:
     Args:
         bundle: a bundle or the path of one; None for the bundle that :func:`edgevid.find_bundle` finds.
         window: how many predictions the rolling average spans, or for how long, as ``2s``; 1 for none. None for the one
-            of ``smoothing``.
+            of ``smoothing``, whose method must have a window otherwise.
         smoothing: how the label is steadied; None for the bundle's default.
         decisions: when a label begins and ends; None for the bundle's default.
         backend: a name in the table of backends, or ``auto``; see :func:`edgevid.choice.choose`.
@@ -94,9 +92,7 @@ class VideoClassifier:
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else find_bundle(bundle)
         manifest = self.bundle.manifest
-        self.smoothing = smoothing or manifest.smoothing
-        if window is not None:
-            self.smoothing = replace_fields(self.smoothing, window=window)
+        self.smoothing = changed(smoothing or manifest.smoothing, window=window)
         self.smoother = Smoother(
             self.bundle.labels,
             self.smoothing,

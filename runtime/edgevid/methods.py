@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
+from msgspec.structs import replace
 
 from edgevid.arrays import Probabilities, Scores
 from edgevid.errors import UsageError
@@ -22,7 +23,7 @@ from edgevid.record import Record
 from edgevid.ring import RingBuffer
 from edgevid.window import parse_window
 
-__all__ = ["METHODS", "Method", "MethodName", "Smoothing", "new_method"]
+__all__ = ["METHODS", "Method", "MethodName", "Smoothing", "changed", "new_method"]
 
 MethodName = Literal["mean", "exponential", "vote", "max", "log-mean", "hmm"]
 MOMENT_S = 1e-9
@@ -54,9 +55,12 @@ class Smoothing(Record, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         """Return method and parameter, for reading: ``mean, window 64``."""
-        name = METHODS[self.method].parameter
-        value = {"half_life": f"{self.half_life_s:g}s", "stay": f"{self.stay:.10g}"}.get(name, str(self.window))
-        return f"{self.method}, {name.replace('_', '-')} {value}"
+        told = {
+            "window": f"window {self.window}",
+            "half_life_s": f"half-life {self.half_life_s:g}s",
+            "stay": f"stay {self.stay:.10g}",
+        }
+        return f"{self.method}, {told[METHODS[self.method].parameter]}"
 
 
 class Method(ABC):
@@ -242,7 +246,7 @@ class Kind:
     """A method: what makes it, which parameter of Smoothing it has, and what to expect of it, for reading."""
 
     make: type[Windowed | Exponential | Hmm]
-    parameter: Literal["window", "half_life", "stay"]
+    parameter: Literal["window", "half_life_s", "stay"]
     delay: str
     cost: str
 
@@ -250,13 +254,39 @@ class Kind:
 METHODS: Mapping[str, Kind] = MappingProxyType(
     {
         "mean": Kind(Windowed, "window", "half the window", "two additions"),
-        "exponential": Kind(Exponential, "half_life", "the half-life", "a multiplication and an addition; no window"),
+        "exponential": Kind(Exponential, "half_life_s", "the half-life", "a multiplication and an addition; no window"),
         "vote": Kind(Windowed, "window", "half the window", "two additions and a maximum"),
         "max": Kind(Windowed, "window", "up to the window", "two comparisons"),
         "log-mean": Kind(Windowed, "window", "half the window", "a logarithm, two additions and an exponential"),
         "hmm": Kind(Hmm, "stay", "the fewer frames the surer the model is", "two multiplications; no window"),
     }
 )
+
+
+def changed(
+    smoothing: Smoothing,
+    *,
+    method: str | None = None,
+    window: int | str | None = None,
+    half_life_s: float | None = None,
+    stay: float | None = None,
+) -> Smoothing:
+    """Return ``smoothing`` with what is given in place of its own.
+
+    Raises:
+        UsageError: a parameter is out of range, or one that the method does not have.
+    """
+    given = {"method": method, "window": window, "half_life_s": half_life_s, "stay": stay}
+    given = {name: value for name, value in given.items() if value is not None}
+    how = replace(smoothing, **given)
+    own = METHODS[how.method].parameter
+    for name in given.keys() - {"method", own}:
+        told = {"half_life_s": "half-life"}
+        raise UsageError(
+            f"{told.get(name, name)} {given[name]}: the method {how.method} has {told.get(own, own)} instead; "
+            "name another method as well, such as mean"
+        )
+    return how
 
 
 def new_method(smoothing: Smoothing, classes: int, multi_label: bool = False) -> Method:

@@ -51,7 +51,7 @@ def settings(methods: Iterable[str], longest_s: float) -> list[Smoothing]:
         match METHODS[name].parameter:
             case "window":
                 found += [Smoothing(method=name, window=f"{seconds:g}s") for seconds in spans]
-            case "half_life":
+            case "half_life_s":
                 found += [Smoothing(method=name, half_life_s=seconds / 2) for seconds in spans]
             case "stay":
                 found += [Smoothing(method=name, stay=stay) for stay in STAYS]
@@ -122,7 +122,7 @@ def delays_at_cuts(smoothing: Smoothing, streams: Sequence[Stream]) -> list[floa
 
 def _reach_s(smoothing: Smoothing) -> float:
     parameter = METHODS[smoothing.method].parameter
-    if parameter == "half_life":
+    if parameter == "half_life_s":
         return HALF_LIVES * smoothing.half_life_s
     if parameter == "stay":
         return HMM_REACH_S

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import click
 from msgspec.structs import replace
@@ -12,7 +12,7 @@ from edgevid.cli.terminal import adding
 from edgevid.decisions import Decisions
 from edgevid.errors import UsageError
 from edgevid.manifest import Manifest
-from edgevid.methods import METHODS, MethodName, Smoothing
+from edgevid.methods import METHODS, Smoothing, changed
 from edgevid.smoothing import GAPS
 from edgevid.units import time_seconds
 from edgevid.window import parse_window
@@ -98,14 +98,7 @@ class SmoothingOptions:
         Raises:
             UsageError: a parameter is out of range, or is given with a method that has no such thing.
         """
-        method = cast(MethodName, self.method or default.method)
-        parameter = METHODS[method].parameter
-        for name in ("window", "half_life", "stay"):
-            value = getattr(self, name)
-            if value is not None and name != parameter:
-                raise UsageError(f"{_flag(name)} {value}: the method {method} has none, but {_flag(parameter)}")
-        given = {"window": self.window, "half_life_s": self.half_life, "stay": self.stay}
-        return replace(default, method=method, **_given(given))
+        return changed(default, method=self.method, window=self.window, half_life_s=self.half_life, stay=self.stay)
 
     def decisions(self, default: Decisions) -> Decisions:
         """Return when a label begins and ends.
@@ -114,17 +107,9 @@ class SmoothingOptions:
             UsageError: a score is out of range.
         """
         given = {"enter": self.enter, "leave": self.leave, "margin": self.margin, "hold_s": self.hold}
-        return replace(default, **_given(given))
+        return replace(default, **{name: value for name, value in given.items() if value is not None})
 
 
 def take_smoothing(options: dict[str, Any]) -> SmoothingOptions:
     """Take the values of the options out of all that a command was given."""
     return SmoothingOptions(**{name: options.pop(name) for name in SmoothingOptions.__annotations__})
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
