@@ -110,7 +110,16 @@ class ConvertCommand(click.Command):
 @click.option("--color", type=click.Choice(["rgb", "bgr"]), help="The order of channels.  [default: rgb]")
 @click.option("--resize", type=click.Choice(get_args(Resize)), default="bilinear", show_default=True)
 @click.option("--fit", type=click.Choice(get_args(Fit)), default="stretch", show_default=True)
-@click.option("--window", type=int, default=64, show_default=True, help="The bundle's default rolling average.")
+@click.option(
+    "--window",
+    type=int,
+    help="The bundle's default rolling average.  [default: 64; of a model of several frames at a time, so many]",
+)
+@click.option(
+    "--hop",
+    type=int,
+    help="Of such a model, the bundle's default: a window every N frames.  [default: 1, of a 3-D CNN half a window]",
+)
 @click.option(
     "--eval",
     "evaluation",
@@ -162,7 +171,8 @@ def convert(
     color: ColorOrder | None,
     resize: Resize,
     fit: Fit,
-    window: int,
+    window: int | None,
+    hop: int | None,
     evaluation: Path | None,
     evaluation_frames: int,
     max_drop: float,
@@ -194,6 +204,7 @@ def convert(
         resize=resize,
         fit=fit,
         window=window,
+        hop=hop,
         force=force,
         custom_objects=custom_objects,
         trust_model=trust_model,

@@ -14,7 +14,9 @@ from edgevid.backends import Backend, BackendOptions
 from edgevid.bundle import Bundle, find_bundle
 from edgevid.choice import AUTO, choose
 from edgevid.engine import EnginePool
+from edgevid.errors import EdgevidError
 from edgevid.events import Event
+from edgevid.sequence import window_model
 from edgevid.smoothing import GAPS, Prediction, Smoother
 from edgevid.sources import Frame, Source, open_camera, open_source
 from edgevid.sources.feed import Feed
@@ -39,6 +41,8 @@ class VideoClassifier:
         workers: how many frames :meth:`stream` classifies at once, each in an engine of its own; more than one
             is for files, and wants fewer threads.
         top_k: how many of the best labels each prediction carries.
+        hop: of a model of several frames at a time: classify the window every ``hop`` frames; None for the bundle's
+            default. See :class:`edgevid.sequence.WindowModel`.
         gap: what an interruption of a live source does to the window, ``reset`` or ``decay``; see
             :class:`edgevid.smoothing.Smoother`.
         allow_partial, delegate, provider, engine_options, batch: see :class:`edgevid.backends.BackendOptions`; a batch
@@ -62,6 +66,7 @@ class VideoClassifier:
         threads: int = 0,
         workers: int = 1,
         top_k: int = 0,
+        hop: int | None = None,
         gap: str = GAPS[0],
         allow_partial: bool = False,
         delegate: str | None = None,
@@ -80,6 +85,11 @@ class VideoClassifier:
         options = replace(options, device=choice.device)
         self._pool = EnginePool(self.bundle, choice.variant, choice.backend, options, workers)
         self.engine = self._pool.engines[0]
+        try:
+            self.windows = window_model(self.bundle, self.engine, choice.backend, options, hop)
+        except EdgevidError:
+            self._pool.close()
+            raise
         self._index = 0
         self._start: float | None = None
 
@@ -108,8 +118,8 @@ class VideoClassifier:
             now = clock.monotonic()
             self._start = self._start or now
             time = now - self._start
-        probabilities = self.engine(frame)
-        prediction = self.smoother.update(probabilities, self._index, time)
+        row = self.engine(frame)
+        prediction = self.smoother.update(self.windows(row) if self.windows else row, self._index, time)
         self._index += 1
         return prediction
 
@@ -120,8 +130,8 @@ class VideoClassifier:
             frames: where frames come from.
             read_ahead: take frames before they are asked for, on threads of their own; so do several workers.
         """
-        for frame, probabilities in self._pool.map(frames, read_ahead):
-            yield frame, self._prediction(frame, probabilities)
+        for frame, row in self._pool.map(frames, read_ahead):
+            yield frame, self.predict(frame, row)
 
     def classify_each(self, frames: Iterable[Frame], deliver: Callable[[Frame, Prediction], None]) -> None:
         """Call ``deliver`` with every frame and its prediction, in order, but not always on one thread.
@@ -136,9 +146,11 @@ class VideoClassifier:
             BackendError: the engine failed.
             Exception: what ``frames`` or ``deliver`` raised.
         """
-        self._pool.each(frames, lambda frame, probabilities: deliver(frame, self._prediction(frame, probabilities)))
+        self._pool.each(frames, lambda frame, row: deliver(frame, self.predict(frame, row)))
 
-    def _prediction(self, frame: Frame, probabilities: Probabilities) -> Prediction:
+    def predict(self, frame: Frame, row: Probabilities) -> Prediction:
+        """Return the prediction of the next frame, of which the engine made ``row``."""
+        probabilities = self.windows(row, frame.gap_s) if self.windows else row
         return self.smoother.update(probabilities, frame.index, frame.time, frame.gap_s)
 
     def stream(
@@ -174,12 +186,16 @@ class VideoClassifier:
     def reset(self) -> None:
         """Forget the window and start counting again, as for another stream."""
         self.smoother.reset()
+        if self.windows:
+            self.windows.reset()
         self._index = 0
         self._start = None
 
     def close(self) -> None:
         """Release the engine; safe to call twice."""
         self._pool.close()
+        if self.windows:
+            self.windows.close()
 
     def __enter__(self) -> Self:
         return self

@@ -47,6 +47,7 @@ Examples:
   edgevid run model.edgevid --camera 0 --show
   edgevid run --source rtsp://user:password@camera/stream --predictions out.jsonl
   edgevid run --source sample:bikes --window 1 --predictions - | head
+  edgevid run gestures.edgevid --camera 0 --hop 4
 \b
 Unless --threads or --workers say otherwise, a camera's frame gets every core, and a file's frames get one
 core each, side by side: the lowest latency, and the highest throughput.
@@ -76,6 +77,12 @@ def _window(ctx: click.Context, parameter: click.Parameter, value: Any) -> int |
     metavar="K",
     callback=_window,
     help="Average over the last K predictions; 1 for none.  [default: the bundle's]",
+)
+@click.option(
+    "--hop",
+    type=int,
+    metavar="N",
+    help="Of a model of several frames at a time: classify the window every N frames.  [default: the bundle's]",
 )
 @click.option(
     "--variant",
@@ -122,6 +129,7 @@ class RunOptions(ServiceOptions):
     source: str | None
     camera: str | None
     window: int | None
+    hop: int | None
     variant: str | None
     backend: str
     device: str
@@ -229,7 +237,8 @@ def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoCla
         terminal.message(f"what bench measured is left aside: {choice.stale}; run 'edgevid bench' again")
     if choice.why:
         terminal.message(f"chose {choice.backend}, {choice.device}, {choice.variant.id}: {choice.why}")
-    threads, workers = share_cores(live, options.threads or choice.threads, options.workers, choice.device)
+    alone = live or bundle.manifest.takes_windows
+    threads, workers = share_cores(alone, options.threads or choice.threads, options.workers, choice.device)
     return VideoClassifier(
         bundle,
         window=options.window,
@@ -239,6 +248,7 @@ def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoCla
         threads=threads,
         workers=workers,
         top_k=options.top_k,
+        hop=options.hop,
         gap=options.gap,
         allow_partial=engine.allow_partial,
         delegate=engine.delegate,
