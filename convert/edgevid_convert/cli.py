@@ -297,11 +297,15 @@ def _own_temporary_folder() -> Iterator[None]:
 def outcome(bundle: Bundle) -> list[str | Table]:
     """Return what a conversion made, for reading."""
     variants, calibration = bundle.manifest.variants, bundle.manifest.calibration
-    lines: list[str | Table] = [variant_table(variants, bundle.manifest.keras_accuracy), parity_caption(variants)]
+    lines: list[str | Table] = [
+        variant_table(variants, bundle.manifest.keras_accuracy),
+        parity_caption(bundle.manifest),
+    ]
     lines += [*accuracy_caption(bundle.manifest.keras_accuracy), choice(bundle)]
     if calibration:
+        what = "windows" if bundle.manifest.takes_windows else "frames"
         lines.append(
-            f"calibrated on {calibration.frames} frames ({calibration.near_duplicates} near-duplicates dropped)"
+            f"calibrated on {calibration.frames} {what} ({calibration.near_duplicates} near-duplicates dropped)"
         )
     return lines
 

@@ -133,6 +133,8 @@ def _split(opened: Opened, window: tuple[int, ...]) -> Parts | None:
     model = opened.owner
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         return None
+    if any(isinstance(layer, keras.layers.Masking) for layer in model._flatten_layers()):  # it speaks past the cut
+        return None
     for tensor in _tensors(model.outputs[0]):
         if len(tensor.shape) > 2 and tensor.shape[1] == window[0] and (parts := _cut_at(model, tensor, window)):
             return parts
@@ -158,7 +160,7 @@ def _cut_at(model: Any, cut: Any, window: tuple[int, ...]) -> Parts | None:
             return None
         behind = keras.Model(cut, model.outputs[0])
         image = keras.Input(window[1:], dtype=model.inputs[0].dtype)
-        of_frame = keras.models.clone_model(before, input_tensors=image, clone_function=_of_one_frame)
+        of_frame = keras.models.clone_model(before, image, _of_one_frame, _called_on_one_frame)
         shape = tuple(of_frame.outputs[0].shape[1:])
         alone = None not in shape and _passes_frames_alone(before, of_frame, window)
     except Exception:  # noqa: BLE001 - Keras raises what it likes where a model cannot be cut, or a layer wants a window
@@ -169,6 +171,11 @@ def _cut_at(model: Any, cut: Any, window: tuple[int, ...]) -> Parts | None:
 def _of_one_frame(layer: Any) -> Any:
     """Return the layer that does to one frame what this one does to each frame of a window, with the same weights."""
     return layer.layer if isinstance(layer, keras.layers.TimeDistributed) else layer
+
+
+def _called_on_one_frame(layer: Any, *inputs: Any, mask: Any = None, **arguments: Any) -> Any:
+    """Call a layer of :func:`_of_one_frame`, which may not know of masks over frames."""
+    return layer(*inputs, **arguments)
 
 
 def _has_kernel(model: Any) -> bool:
