@@ -13,7 +13,7 @@ from edgevid.backends import Backend, BackendOptions, backend_entry, load_backen
 from edgevid.bundle import Bundle
 from edgevid.engine import Engine
 from edgevid.errors import UsageError
-from edgevid.manifest import SequenceSpec, Variant, check_hop
+from edgevid.manifest import OutputSpec, SequenceSpec, Tensor, Variant, check_hop
 from edgevid.postprocess import Postprocessor
 
 __all__ = ["FrameRing", "WindowModel", "head_model", "window_model"]
@@ -56,24 +56,25 @@ class FrameRing:
 class WindowModel:
     """From the rows of frames, in order, to the class probabilities of the window that ends with each.
 
-    Until as many frames are there as the model takes, each is classified, the first standing for those that are
-    missing; from then on every ``hop``-th, and between them the last answer stands.
+    The window is classified every ``hop`` frames, and between them the last answer stands. Until as many frames are
+    there as the model takes, it is classified with each, the first standing for those that are missing. What comes of
+    that is not what the model was trained on, so that it counts only for the share of frames that are there; the rest
+    says nothing, that is all classes alike or, with sigmoids, none.
 
     Args:
         spec: how many frames make a window.
         backend: takes a window, of shape (1, frames, ...).
-        postprocess: of what it answers.
+        tensor: what the backend answers with.
+        output: what that is.
         hop: how many frames lie between two windows.
-        classes: the length of an answer.
     """
 
-    def __init__(
-        self, spec: SequenceSpec, backend: Backend, postprocess: Postprocessor, hop: int, classes: int
-    ) -> None:
+    def __init__(self, spec: SequenceSpec, backend: Backend, tensor: Tensor, output: OutputSpec, hop: int) -> None:
         self.hop, self.frames, self.backend = hop, spec.frames, backend
-        self._postprocess = postprocess
+        self._postprocess = Postprocessor(output, tensor)
         self._ring = FrameRing(spec.frames, backend.input[0, 0])
-        self._answer = np.zeros(classes, np.float32)
+        self._answer = np.zeros(output.classes, np.float32)
+        self._nothing = 0.0 if output.activation == "sigmoid" else 1 / output.classes
 
     def __call__(self, row: npt.NDArray[Any], gap_s: float = 0.0) -> Probabilities:
         """Add a frame's row and return the class probabilities, float32 (classes,), that stand now.
@@ -94,6 +95,10 @@ class WindowModel:
         if after_the_first <= 0 or after_the_first % self.hop == 0:
             self._ring.copy_to(self.backend.input[0])
             self._postprocess(self.backend.infer(), self._answer)
+        if after_the_first < 0:
+            missing = -after_the_first / self.frames
+            self._answer *= 1 - missing
+            self._answer += missing * self._nothing
         return self._answer
 
     def of(self, rows: npt.NDArray[Any]) -> Probabilities:
@@ -157,6 +162,5 @@ def head_model(
 
 
 def _of(bundle: Bundle, spec: SequenceSpec, backend: Backend, variant: Variant, hop: int | None) -> WindowModel:
-    output = bundle.manifest.output
     every = spec.hop if hop is None else check_hop(hop)
-    return WindowModel(spec, backend, Postprocessor(output, variant.output), every, output.classes)
+    return WindowModel(spec, backend, variant.output, bundle.manifest.output, every)
