@@ -24,6 +24,7 @@ from edgevid.manifest import InputSpec, Preprocessing
 from edgevid.sequence import FrameRing
 from edgevid.sources import Frame
 from edgevid_convert.frames import sample_windows
+from edgevid_convert.loading.cutting import cut_before_last_layer
 from edgevid_convert.proof import float_preprocessor
 from tests.conftest import Outcome, read_jsonl
 from tests.test_loading import loaded
@@ -370,3 +371,63 @@ def test_a_model_is_cut_where_frames_meet(
     assert (frozen.head.input_shape if frozen.head else None) == ((1, 5, features) if features else None)
     clip = np.random.default_rng(3).normal(0, 1, (1, 5, 12, 12, 3)).astype(np.float32)
     assert np.allclose(frozen.answer(clip), model(clip, training=False), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_features_are_pooled_and_their_head_is_the_models_last_layer(
+    cli: Callable[..., Outcome], trained: Any, bundle_path: Path, model_file: Path, clip: Path, tmp_path: Path
+) -> None:
+    options = ("--mean", "127.5", "--std", "127.5", "--precision", "fp32", "--features")
+    assert cli("convert", model_file, "-o", tmp_path / "cut.edgevid", *options).status == 0
+    weights, bias = trained.layers[-1].get_weights()
+    for variant in ("tflite-fp32", "onnx-fp32"):
+        with VideoClassifier(bundle_path, variant=variant, window=1) as whole:
+            expected = [prediction.raw_score for prediction in whole.stream(clip)]
+            with pytest.raises(EdgevidError, match="no features of frames to pool; convert it with --features"):
+                whole.head(np.zeros(16, np.float32))
+        with VideoClassifier(tmp_path / "cut.edgevid", variant=variant, window=1) as cut, open_source(clip) as source:
+            assert cut.has_features
+            found = []
+            pooled = np.zeros(16)
+            for frame, row in cut.rows(source):
+                pooled += row
+                found.append(cut.predict(frame, row).raw_score)
+            pooled /= len(found)
+            logits = pooled @ weights + bias
+            assert np.allclose(cut.head(pooled.astype(np.float32)), np.exp(logits) / np.exp(logits).sum(), atol=1e-5)
+        assert np.allclose(found, expected, atol=1e-5)
+    assert "features     16 of each frame" in cli("inspect", tmp_path / "cut.edgevid").out
+
+
+def _convolution_last(layers: Any, image: Any) -> Any:
+    pooled = layers.GlobalAveragePooling2D(keepdims=True)(layers.Conv2D(6, 3, activation="relu")(image))
+    return layers.Softmax()(layers.Flatten()(layers.Conv2D(3, 1)(pooled)))
+
+
+def _logits_last(layers: Any, image: Any) -> Any:
+    return layers.Dense(3, use_bias=False)(layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3)(image)))
+
+
+@pytest.mark.parametrize("build", [_convolution_last, _logits_last])
+def test_an_image_classifier_is_cut_before_its_last_layer(
+    keras: Any, quiet_keras: None, tmp_path: Path, build: Callable[[Any, Any], Any]
+) -> None:
+    image = keras.Input((8, 8, 3))
+    keras.Model(image, build(keras.layers, image)).save(tmp_path / "model.keras")
+    whole = loaded(tmp_path / "model.keras", tmp_path)
+    cut = cut_before_last_layer(tmp_path / "model.keras", whole)
+    assert cut.head is not None
+    assert cut.head.input_shape == (1, 1, 6)
+    pixels = np.random.default_rng(4).normal(0, 1, (1, 8, 8, 3)).astype(np.float32)
+    assert cut(pixels).shape == (1, 6)
+    assert np.allclose(cut.answer(pixels), whole(pixels), atol=1e-6)
+
+
+def test_a_model_without_a_last_layer_to_cut_is_named(keras: Any, quiet_keras: None, tmp_path: Path) -> None:
+    layers = keras.layers
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), layers.Conv2D(3, 3, activation="relu"), layers.GlobalAveragePooling2D()]
+    )
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(EdgevidError, match="a Relu; expected a dense layer or a 1×1 convolution; leave --features out"):
+        cut_before_last_layer(tmp_path / "model.keras", loaded(tmp_path / "model.keras", tmp_path))

@@ -36,6 +36,7 @@ Examples:
   edgevid convert model.keras --labels labels.txt --calib clips/
   edgevid convert model.h5 --preprocess keras:mobilenet_v2 --calib day.mp4 night.mp4
   edgevid convert model.keras --mean 127.5 --std 127.5 --eval labelled/
+  edgevid convert model.keras --calib clips/ --features
   edgevid convert saved_model/ --image-size 224,224 --formats onnx --precision fp32
 \b
 Formats: {", ".join(FORMATS)}
@@ -121,6 +122,12 @@ class ConvertCommand(click.Command):
     help="Of such a model, the bundle's default: a window every N frames.  [default: 1, of a 3-D CNN half a window]",
 )
 @click.option(
+    "--features",
+    is_flag=True,
+    help="Cut before the last layer: variants answer with features, which can be pooled over a clip, and a small head "
+    "makes classes of them.",
+)
+@click.option(
     "--eval",
     "evaluation",
     metavar="FOLDER|FILE.csv",
@@ -173,6 +180,7 @@ def convert(
     fit: Fit,
     window: int | None,
     hop: int | None,
+    features: bool,
     evaluation: Path | None,
     evaluation_frames: int,
     max_drop: float,
@@ -205,6 +213,7 @@ def convert(
         fit=fit,
         window=window,
         hop=hop,
+        features=features,
         force=force,
         custom_objects=custom_objects,
         trust_model=trust_model,

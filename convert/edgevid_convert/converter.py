@@ -68,6 +68,10 @@ def convert_model(options: ConvertOptions, progress: Progress = lambda what, don
     )
     from edgevid_convert.variants import convert_variants  # TensorFlow comes with it; imported while the child loads
 
+    if options.features:
+        from edgevid_convert.loading.cutting import cut_before_last_layer
+
+        model = cut_before_last_layer(options.model, model)
     labels = read_labels(options.labels, model.classes)
     input_spec = _input_spec(model, options)
     preprocessing = preprocessing_for(
@@ -141,11 +145,12 @@ def _proven(
 
 
 def _sequence(model: FrozenModel, options: ConvertOptions, heads: tuple[Variant, ...]) -> SequenceSpec | None:
-    if not model.frames:
-        return None
-    if model.head is None:
+    if model.head is not None:
+        frames, features = model.head.input_shape[1:]
+        return SequenceSpec(frames=frames, hop=options.hop or 1, features=features, heads=heads)
+    if model.frames:
         return SequenceSpec(frames=model.frames, hop=options.hop or max(1, model.frames // 2))
-    return SequenceSpec(frames=model.frames, hop=options.hop or 1, features=model.head.input_shape[-1], heads=heads)
+    return None
 
 
 def _frames(options: ConvertOptions, model: FrozenModel, preprocessor: Preprocessor, progress: Progress) -> FrameSet:

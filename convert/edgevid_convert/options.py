@@ -54,6 +54,7 @@ class ConvertOptions:
             as many as it takes: so the answers averaged are those that share a frame with the newest.
         hop: of such a model, the bundle's default: classify the window every ``hop`` frames; None for 1 where each
             frame passes its CNN once, else for half a window.
+        features: cut an image classifier before its last layer, so that a clip's features can be pooled.
         force: replace a bundle of that name.
         custom_objects: a Python file that defines the model's own layers.
         trust_model: load a model that may run code of its own.
@@ -82,6 +83,7 @@ class ConvertOptions:
     fit: Fit = "stretch"
     window: int | None = None
     hop: int | None = None
+    features: bool = False
     force: bool = False
     custom_objects: Path | None = None
     trust_model: bool = False

@@ -70,7 +70,7 @@ def variant_answers(bundle: Bundle, variant: Variant) -> Iterator[Callable[[Clip
             name, _ = choose_backend(bundle, variant_id=variant.id)
             head = stack.enter_context(closing(head_model(bundle, variant, name, BackendOptions())))
             yield lambda clip: np.stack(
-                [head.of(np.stack([answer(each) for each in window])) for window in clip.frames]
+                [head.of(np.stack([answer(each) for each in _frames_of(pixels)])) for pixels in clip.frames]
             )
         else:
             yield lambda clip: np.stack([answer(pixels) for pixels in clip.frames])
@@ -97,9 +97,7 @@ def takes_batches(bundle: Bundle, variant: Variant, clips: Sequence[Clip]) -> bo
     manifest = bundle.manifest
     if manifest.takes_windows:
         return False
-    frames = [pixels for clip in clips for pixels in clip.frames][:BATCH]
-    if manifest.sequence:
-        frames = list(frames[0][:BATCH])
+    frames = [frame for clip in clips for pixels in clip.frames for frame in _frames_of(pixels)][:BATCH]
     postprocess = Postprocessor(manifest.row, variant.output)
     preprocessor = Preprocessor(manifest.input, manifest.preprocessing, variant.input)
     name, _ = choose_backend(bundle, variant_id=variant.id)
@@ -133,6 +131,11 @@ def input_tensors(pixels: Sequence[npt.NDArray[np.uint8]], preprocessor: Preproc
         _encode(each, preprocessor, tensor)
         tensors.append(tensor)
     return tensors
+
+
+def _frames_of(pixels: npt.NDArray[np.uint8]) -> Sequence[npt.NDArray[np.uint8]]:
+    """Return the frames of a window; of a single frame that one."""
+    return [pixels] if pixels.ndim == IMAGE_RANK else list(pixels)
 
 
 def _encode(pixels: npt.NDArray[np.uint8], preprocessor: Preprocessor, tensor: npt.NDArray[Any]) -> None:

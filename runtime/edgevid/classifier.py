@@ -14,7 +14,7 @@ from edgevid.backends import Backend, BackendOptions
 from edgevid.bundle import Bundle, find_bundle
 from edgevid.choice import AUTO, choose
 from edgevid.engine import EnginePool
-from edgevid.errors import EdgevidError
+from edgevid.errors import EdgevidError, UsageError
 from edgevid.events import Event
 from edgevid.sequence import window_model
 from edgevid.smoothing import GAPS, Prediction, Smoother
@@ -147,6 +147,39 @@ class VideoClassifier:
             Exception: what ``frames`` or ``deliver`` raised.
         """
         self._pool.each(frames, lambda frame, row: deliver(frame, self.predict(frame, row)))
+
+    def rows(self, frames: Iterable[Frame], read_ahead: bool = False) -> Iterator[tuple[Frame, Probabilities]]:
+        """Yield every frame with its row, in order, for :meth:`predict`; of a bundle cut for it, its features.
+
+        Args:
+            frames: where frames come from.
+            read_ahead: see :meth:`classify_frames`. A row is valid until the next frame is asked for.
+
+        Raises:
+            BackendError: the engine failed.
+        """
+        return self._pool.map(frames, read_ahead)
+
+    @property
+    def has_features(self) -> bool:
+        """Whether rows are features of single frames, which :meth:`head` takes: the bundle was cut for it."""
+        return self.windows is not None and self.windows.frames == 1
+
+    def head(self, features: Probabilities) -> Probabilities:
+        """Return the class probabilities, float32 (classes,), of features, such as a mean over the frames of a clip.
+
+        Args:
+            features: float32 of shape (features,).
+
+        Raises:
+            UsageError: the bundle has none.
+            BackendError: the engine failed.
+        """
+        if self.windows is None or not self.has_features:
+            raise UsageError(
+                f"{self.bundle.path.name}: it has no features of frames to pool; convert it with --features"
+            )
+        return self.windows.of(features[None])
 
     def predict(self, frame: Frame, row: Probabilities) -> Prediction:
         """Return the prediction of the next frame, of which the engine made ``row``."""

@@ -80,7 +80,7 @@ class FrozenModel(FrozenGraph):
 
     Its graph takes one image, (1, height, width, channels), or one window, (1, frames, height, width, channels). Where
     there is a ``head`` the model is split: the graph answers to one frame with features, (1, features), and the head
-    makes class scores of those of a window, (1, frames, features).
+    makes class scores of those of a window, (1, frames, features), or of an image, (1, 1, features).
 
     Attributes:
         height, width, channels: the image's size.

@@ -143,8 +143,8 @@ def accuracy_caption(of_keras: Accuracy | None) -> list[str]:
 
 def parity_caption(manifest: Manifest) -> str:
     """Return what the agreements in :func:`variant_table` were measured on."""
-    parity = manifest.variants[0].parity
-    what = f"windows of {manifest.sequence.frames} frames" if manifest.sequence else "frames"
+    parity, spec = manifest.variants[0].parity, manifest.sequence
+    what = f"windows of {spec.frames} frames" if spec and spec.frames > 1 else "frames"
     if parity is None:
         return "agreement with the Keras model: not measured"
     if parity.data == "noise":
@@ -185,6 +185,8 @@ def _sequence_lines(sequence: SequenceSpec | None) -> list[str]:
     if sequence is None:
         return []
     heads = ", ".join(f"{head.file} {head.bytes / 1e6:.2f} MB" for head in sequence.heads)
+    if sequence.frames == 1:
+        return [f"features     {sequence.features} of each frame, of which a head makes classes ({heads})"]
     each = f"each answered with {sequence.features} features, of which a head makes classes ({heads})"
     return [
         f"windows      of {sequence.frames} frames, one every {sequence.hop}; "

@@ -50,7 +50,7 @@ def what_runs(classifier: VideoClassifier) -> str:
     backend, parity = classifier.backend, classifier.variant.parity
     cores = f"{_counted(classifier.workers, 'frame')} at once, {_counted(backend.threads, 'thread')} each"
     what = f"{classifier.bundle.path.name}: {classifier.variant.id} on {backend.name} ({backend.device}, {cores})"
-    if classifier.windows:
+    if classifier.windows and classifier.windows.frames > 1:
         what += (
             f", windows of {classifier.windows.frames} frames, one every {_counted(classifier.windows.hop, 'frame')}"
         )
