@@ -16,9 +16,10 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Parity(Record, frozen=True, kw_only=True):
     """How a variant compares with the Keras model on frames that did not calibrate it.
 
-    ``frames`` is how many were compared and ``data`` what they were: ``held-out`` frames of the calibration
-    sources, or ``noise`` where no real frames were given. ``window`` is the rolling average's, in frames of the
-    video; where only some frames of a video were compared, it spanned as many fewer of them.
+    ``frames`` is how many were compared, or windows, of a model of several frames at a time, and ``data`` what they
+    were: ``held-out`` frames of the calibration sources, or ``noise`` where no real frames were given. ``window`` is
+    the rolling average's, in frames of the video; where only some frames of a video were compared, it spanned as many
+    fewer of them.
     """
 
     data: Literal["held-out", "noise"]

@@ -119,7 +119,7 @@ class Tensor(Record, frozen=True, kw_only=True):
 
 
 class Calibration(Record, frozen=True, kw_only=True):
-    """Which clips and folders the int8 variants were calibrated on, by name, and with how many frames.
+    """Which clips and folders the int8 variants were calibrated on, by name, and with how many frames or windows.
 
     ``searched`` frames chose between candidates; ``held_out`` ones did nothing but judge.
     """
