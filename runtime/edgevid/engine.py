@@ -74,7 +74,7 @@ class Engine:
                 self._postprocess(raw, row)
 
     def rows(self, count: int) -> Rows:
-        """Return memory for the rows of so many pictures: a row a class or a feature, or the input of one frame."""
+        """Return memory for the rows of so many pictures: values a class, or a feature, or the input of one frame."""
         if self._only_encodes:
             return np.empty((count, *self.variant.input.shape[2:]), self.variant.input.dtype)
         return np.empty((count, *self.variant.output.shape[1:]), np.float32)
