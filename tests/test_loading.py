@@ -18,7 +18,7 @@ from edgevid.bundle import Bundle
 from edgevid.errors import ModelError, UsageError
 from edgevid.manifest import VARIANT_IDS
 from edgevid_convert.loading import child as load_child
-from edgevid_convert.loading.model import FrozenModel, Request, load_model
+from edgevid_convert.loading.model import FrozenModel, Request, load_model, read_frozen
 from tests.conftest import Outcome
 
 pytestmark = pytest.mark.usefixtures("quiet_keras")
@@ -48,12 +48,9 @@ class Classifier(keras.Model):
 
 def loaded(path: Path, folder: Path, image_size: tuple[int, int] | None = None) -> FrozenModel:
     """Load a model with the child's own steps, here: the process around them costs seconds, and is tested below."""
-    from tensorflow.core.framework.graph_pb2 import GraphDef
-
     request = Request(path=str(path), image_size=image_size, custom_objects=None, trust=False, memory_gb=4.0)
     facts = load_child.load(request, folder)
-    graph = GraphDef.FromString((folder / "graph.pb").read_bytes())
-    return FrozenModel(facts.height, facts.width, facts.channels, facts.classes, facts.activation, graph)
+    return read_frozen(facts, folder)
 
 
 def noise(height: int = 16, width: int = 16, channels: int = 3) -> Any:

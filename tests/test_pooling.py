@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from edgevid import BackendError, Bundle, SourceError, UsageError, VideoClassifier
+from edgevid import BackendError, Bundle, SourceError, UsageError, VideoClassifier, open_source
 from edgevid.pooling import POOLINGS
 from edgevid.sources import Frame
 from edgevid.verdict import ClipTotals
@@ -159,3 +159,23 @@ def test_a_clip_that_is_stopped_has_a_verdict_of_what_came(bundle: Bundle, clip:
     assert done[:10] == [(count, 60) for count in range(1, 11)]
     assert 10 <= verdict.frames == len(done) < 60
     assert verdict.label == "red"
+
+
+def test_features_are_pooled_before_the_last_layer(
+    cli: Cli, bundle: Bundle, trained: Any, model_file: Path, labels_file: Path, clip: Path, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.edgevid"
+    options = ("--labels", labels_file, "--mean", 127.5, "--std", 127.5, "--formats", "tflite", "--precision", "fp32")
+    assert cli("convert", model_file, "-o", cut, *options, "--features").status == 0
+    weights, bias = trained.layers[-1].get_weights()
+    with VideoClassifier(cut, workers=2) as classifier, open_source(clip) as source:
+        features = np.array([row.copy() for _, row in classifier.rows(source)])
+        verdict = classifier.classify_clip(clip, pooling="feature-max")
+    assert features.shape == (60, len(weights))
+    for name, pooled in (("feature-mean", features.mean(axis=0)), ("feature-max", features.max(axis=0))):
+        scores = np.exp(pooled @ weights + bias)
+        np.testing.assert_allclose(verdict.scores[name], scores / scores.sum(), atol=1e-5)
+    line = read_jsonl(cli("classify", clip, "--bundle", cut, "--pool", "feature-max", "--output", "-").out)[0]
+    assert (line["label"], line["pooling"]) == (verdict.label, "feature-max")
+    whole = cli("classify", clip, "--bundle", bundle.path, "--pool", "feature-max", "--output", "-")
+    assert "the bundle has no features of frames; convert the model with --features" in whole.error

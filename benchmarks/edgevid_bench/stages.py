@@ -11,6 +11,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import av.error
+import numpy as np
 
 from edgevid.classifier import VideoClassifier
 from edgevid.draw import annotate_planes
@@ -38,9 +39,9 @@ def stage_cpu_ms(
         stages: which; ``draw`` and ``encode`` go together.
         inferences: a pass over how many, where all frames would take too long.
     """
-    engine, smoother = classifier.engine, classifier.smoother
+    engine, smoother, windows = classifier.engine, classifier.smoother, classifier.windows
     predictions = [prediction for _, prediction in classifier.classify_frames(frames[:inferences])]
-    probabilities = engine(frames[0].picture).copy()
+    probabilities = np.full(len(classifier.bundle.labels), 1 / len(classifier.bundle.labels), np.float32)
     indices = range(len(frames))
     batches = range(0, inferences, engine.backend.batch)
     costs = {
@@ -48,6 +49,10 @@ def stage_cpu_ms(
         "infer": _cost(lambda _: engine.backend.infer(), batches) / engine.backend.batch,
         "smooth": _cost(lambda index: smoother.update(probabilities, index, 0.0), indices),
     }
+    if windows and windows.backend is engine.backend:
+        costs["infer"] /= windows.hop
+    elif windows:
+        costs["infer"] += _cost(lambda _: windows.backend.infer(), batches) / windows.hop
     costs["decode"] = _decode(source, len(frames))
     if not set(stages).isdisjoint(VIDEO_STAGES):
         with suppress(SinkError, av.error.FFmpegError):  # a build of FFmpeg without an encoder, say

@@ -23,6 +23,7 @@ import msgspec
 
 from edgevid.backends import BACKENDS
 from edgevid.backends.proof import NOT_TOLD, Proof
+from edgevid.bundle import Bundle
 from edgevid.classifier import VideoClassifier
 from edgevid.engine import share_cores
 from edgevid.errors import BackendError, EdgevidError
@@ -236,7 +237,8 @@ class _Run:
 
 def _classifier(request: Request, threads: int = 0, workers: int = 0) -> VideoClassifier:
     if not workers:
-        threads, workers = share_cores(live=False, threads=request.threads, device=request.device)
+        alone = Bundle(request.bundle).manifest.takes_windows
+        threads, workers = share_cores(alone, threads=request.threads, device=request.device)
     return VideoClassifier(
         request.bundle,
         backend=request.backend,
@@ -252,7 +254,7 @@ def _single_stream(
     classifier: VideoClassifier, frames: Sequence[Frame], seconds: float
 ) -> tuple[list[float], list[float]]:
     """Time inferences, and ways from decoded frames to labels, turn by turn, each on other frames; in ms."""
-    engine, smoother = classifier.engine, classifier.smoother
+    engine = classifier.engine
     size = engine.backend.batch
     rows = engine.rows(size)
     infer_ms: list[float] = []
@@ -261,7 +263,7 @@ def _single_stream(
     def label(some: Sequence[Frame]) -> None:
         engine.classify([frame.picture for frame in some], rows)
         for frame, row in zip(some, rows, strict=True):
-            smoother.update(row, frame.index, frame.time)
+            classifier.predict(frame, row)
 
     begin = time.perf_counter()
     while (

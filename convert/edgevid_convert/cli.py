@@ -36,6 +36,7 @@ Examples:
   edgevid convert model.keras --labels labels.txt --calib clips/
   edgevid convert model.h5 --preprocess keras:mobilenet_v2 --calib day.mp4 night.mp4
   edgevid convert model.keras --mean 127.5 --std 127.5 --eval labelled/
+  edgevid convert model.keras --calib clips/ --features
   edgevid convert saved_model/ --image-size 224,224 --formats onnx --precision fp32
 \b
 Formats: {", ".join(FORMATS)}
@@ -110,7 +111,22 @@ class ConvertCommand(click.Command):
 @click.option("--color", type=click.Choice(["rgb", "bgr"]), help="The order of channels.  [default: rgb]")
 @click.option("--resize", type=click.Choice(get_args(Resize)), default="bilinear", show_default=True)
 @click.option("--fit", type=click.Choice(get_args(Fit)), default="stretch", show_default=True)
-@click.option("--window", type=int, default=64, show_default=True, help="The bundle's default rolling average.")
+@click.option(
+    "--window",
+    type=int,
+    help="The bundle's default rolling average.  [default: 64; of a model of several frames at a time, so many]",
+)
+@click.option(
+    "--hop",
+    type=int,
+    help="Of such a model, the bundle's default: a window every N frames.  [default: 1, of a 3-D CNN half a window]",
+)
+@click.option(
+    "--features",
+    is_flag=True,
+    help="Cut before the last layer: variants answer with features, which can be pooled over a clip, and a small head "
+    "makes classes of them.",
+)
 @click.option(
     "--eval",
     "evaluation",
@@ -162,7 +178,9 @@ def convert(
     color: ColorOrder | None,
     resize: Resize,
     fit: Fit,
-    window: int,
+    window: int | None,
+    hop: int | None,
+    features: bool,
     evaluation: Path | None,
     evaluation_frames: int,
     max_drop: float,
@@ -194,6 +212,8 @@ def convert(
         resize=resize,
         fit=fit,
         window=window,
+        hop=hop,
+        features=features,
         force=force,
         custom_objects=custom_objects,
         trust_model=trust_model,
@@ -286,11 +306,15 @@ def _own_temporary_folder() -> Iterator[None]:
 def outcome(bundle: Bundle) -> list[str | Table]:
     """Return what a conversion made, for reading."""
     variants, calibration = bundle.manifest.variants, bundle.manifest.calibration
-    lines: list[str | Table] = [variant_table(variants, bundle.manifest.keras_accuracy), parity_caption(variants)]
+    lines: list[str | Table] = [
+        variant_table(variants, bundle.manifest.keras_accuracy),
+        parity_caption(bundle.manifest),
+    ]
     lines += [*accuracy_caption(bundle.manifest.keras_accuracy), choice(bundle)]
     if calibration:
+        what = "windows" if bundle.manifest.takes_windows else "frames"
         lines.append(
-            f"calibrated on {calibration.frames} frames ({calibration.near_duplicates} near-duplicates dropped)"
+            f"calibrated on {calibration.frames} {what} ({calibration.near_duplicates} near-duplicates dropped)"
         )
     return lines
 

@@ -23,6 +23,7 @@ from edgevid.manifest import (
     InputSpec,
     Manifest,
     OutputSpec,
+    SequenceSpec,
     SourceModel,
     Variant,
 )
@@ -30,7 +31,7 @@ from edgevid.methods import Smoothing
 from edgevid.preprocess import Preprocessor
 from edgevid_convert.evaluation import LabelledClip, sample_labelled
 from edgevid_convert.first_layers import FirstLayers
-from edgevid_convert.frames import FrameSet, noise_frames, sample_frames
+from edgevid_convert.frames import FrameSet, noise_frames, sample_frames, sample_windows
 from edgevid_convert.input_checks import check_input
 from edgevid_convert.judging import Judging, keras_accuracy
 from edgevid_convert.loading.model import FrozenModel, load_model
@@ -67,20 +68,24 @@ def convert_model(options: ConvertOptions, progress: Progress = lambda what, don
     )
     from edgevid_convert.variants import convert_variants  # TensorFlow comes with it; imported while the child loads
 
+    if options.features:
+        from edgevid_convert.loading.cutting import cut_before_last_layer
+
+        model = cut_before_last_layer(options.model, model)
     labels = read_labels(options.labels, model.classes)
     input_spec = _input_spec(model, options)
     preprocessing = preprocessing_for(
         options.normalization, options.preprocess, options.resize, options.fit, model.channels
     )
     preprocessor = float_preprocessor(input_spec, preprocessing)
-    frames = _frames(options, preprocessor, progress)
+    frames = _frames(options, model, preprocessor, progress)
     progress("looking at the first layers", 0, None)
     layers = FirstLayers(model.graph)
     remarks = check_input(options, layers, model.statistics, input_spec, preprocessing, frames.calibration)
     labelled = _labelled(options, labels, model, preprocessor, progress)
     with bundle_folder(options.output, options.force) as folder:
         calibration = input_tensors(frames.calibration, preprocessor)
-        variants, left_out = convert_variants(model, options, calibration, folder, progress)
+        variants, heads, left_out = convert_variants(model, options, calibration, folder, progress)
         (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
         manifest = Manifest(
             name=options.output.stem,
@@ -90,13 +95,14 @@ def convert_model(options: ConvertOptions, progress: Progress = lambda what, don
             preprocessing=preprocessing,
             value_range=preprocessing.value_range,
             output=OutputSpec(classes=model.classes, activation=model.activation),
-            smoothing=Smoothing(window=options.window),
+            smoothing=Smoothing(window=options.smoothing_window(model.frames)),
             labels_sha256=sha256_file(folder / LABELS_FILE),
             calibration=_calibration(options, frames),
             max_drop=options.max_drop,
             variants=variants,
             left_out=left_out,
             remarks=remarks,
+            sequence=_sequence(model, options, heads),
         )
         write_manifest(manifest, folder)
         manifest = keras_accuracy(Bundle(folder), model, labelled)
@@ -122,7 +128,7 @@ def _proven(
     bundle = Bundle(folder)
     manifest, variants = bundle.manifest, bundle.manifest.variants
     progress("asking the Keras model", 0, None)
-    clips = frames.held_out or noise_frames(model.height, model.width, model.channels)
+    clips = frames.held_out or noise_frames(*model.picture_shape)
     judging = Judging(bundle, clips, [keras_answers(model, manifest, clip) for clip in clips], labelled)
     judged = []
     for index, variant in enumerate(variants):
@@ -138,11 +144,26 @@ def _proven(
     return [msgspec.structs.replace(each, free_batch=takes_batches(bundle, each, clips)) for each in better]
 
 
-def _frames(options: ConvertOptions, preprocessor: Preprocessor, progress: Progress) -> FrameSet:
+def _sequence(model: FrozenModel, options: ConvertOptions, heads: tuple[Variant, ...]) -> SequenceSpec | None:
+    if model.head is not None:
+        frames, features = model.head.input_shape[1:]
+        return SequenceSpec(frames=frames, hop=options.hop or 1, features=features, heads=heads)
+    if model.frames:
+        return SequenceSpec(frames=model.frames, hop=options.hop or max(1, model.frames // 2))
+    return None
+
+
+def _frames(options: ConvertOptions, model: FrozenModel, preprocessor: Preprocessor, progress: Progress) -> FrameSet:
+    if options.hop is not None and not model.frames:
+        raise UsageError(f"--hop {options.hop}: the model takes single frames, not windows; leave it out")
     if not options.calib:
         return FrameSet()
-
-    frames = sample_frames(options.calib, preprocessor, options.calib_frames, _sampling(progress))
+    most, on_frame = options.calib_frames, _sampling(progress)
+    if model.frames:
+        split = model.head is not None
+        frames = sample_windows(options.calib, preprocessor, model.frames, split, most, on_frame)
+    else:
+        frames = sample_frames(options.calib, preprocessor, most, on_frame)
     if options.search and not frames.search:
         raise UsageError(
             f"--search: too few frames to search by in --calib {' '.join(options.calib)}; give a longer one"
@@ -168,6 +189,7 @@ def _labelled(
         options.evaluation_frames,
         options.calib,
         _sampling(progress),
+        model.frames,
     )
 
 

@@ -46,6 +46,7 @@ def sample_labelled(
     most: int,
     calib: Sequence[str] = (),
     on_frame: Callable[[str, int, int | None], None] = lambda name, index, total: None,
+    length: int = 0,
 ) -> list[LabelledClip]:
     """Sample labelled clips evenly over their length, about ``most`` frames over all of them.
 
@@ -60,6 +61,7 @@ def sample_labelled(
         most: frames in all.
         calib: the calibration sources, which must not be among the clips.
         on_frame: called with the source's name, the frame's number and the number expected.
+        length: how many frames the model takes at a time; 0 for single ones.
 
     Raises:
         ModelError: the model's classes do not exclude one another.
@@ -79,7 +81,9 @@ def sample_labelled(
     chosen = [listed[index] for index in np.linspace(0, len(listed) - 1, min(most, len(listed))).round().astype(int)]
     longer = [file for file, _ in chosen if not _is_image(file)]
     per_clip = (most - (len(chosen) - len(longer))) // max(1, len(longer))  # an image has one frame, and no more
-    return [LabelledClip(label, _clip(file, preprocessor, per_clip, on_frame)) for file, label in chosen]
+    if length:
+        per_clip = max(1, per_clip // length)
+    return [LabelledClip(label, _clip(file, preprocessor, per_clip, on_frame, length)) for file, label in chosen]
 
 
 def measure_accuracy(
@@ -166,9 +170,16 @@ def _is_image(file: Path) -> bool:
     return file.suffix.lower() in IMAGE_SUFFIXES and not file.is_dir()
 
 
-def _clip(file: Path, preprocessor: Preprocessor, most: int, on_frame: Callable[[str, int, int | None], None]) -> Clip:
+def _clip(
+    file: Path, preprocessor: Preprocessor, most: int, on_frame: Callable[[str, int, int | None], None], length: int
+) -> Clip:
     if not _is_image(file):
-        return sample_clip_frames(str(file), preprocessor, most, on_frame)
+        clip = sample_clip_frames(str(file), preprocessor, most, on_frame, length)
+        if not clip.frames:
+            raise UsageError(f"--eval {file}: fewer frames than the {length} that the model takes at a time")
+        return clip
+    if length:
+        raise UsageError(f"--eval {file}: one image, and the model takes {length} frames at a time; give videos")
     image = read_image(file)
     if image is None:
         raise SourceError(f"--eval {file}: it cannot be decoded as an image; is the file complete?")

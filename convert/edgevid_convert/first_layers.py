@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgevid_convert.engine import opened_graph, tf
-from edgevid_convert.loading.model import Statistics
+from edgevid_convert.loading.frozen import Statistics
 
 __all__ = ["FirstLayers", "InnerMap"]
 
@@ -75,7 +75,7 @@ class FirstLayers:
             name = node.name
         black, grey, white = (self._centre(name, level) for level in (0.0, 127.5, 255.0))
         if black is None or grey is None or white is None or not np.allclose(grey, (black + white) / 2, atol=1e-3):
-            return InnerMap(np.ones(self._shape[3]), np.zeros(self._shape[3]))
+            return InnerMap(np.ones(self._shape[-1]), np.zeros(self._shape[-1]))
         return InnerMap((white - black) / 255, black)
 
     def statistics(self) -> Statistics | None:
@@ -163,12 +163,12 @@ class FirstLayers:
     def _centre(self, name: str, level: float) -> Numbers | None:
         """Return what a uniform image becomes at a tensor, one number a channel, away from any padding."""
         values = self._asked(name, np.full(self._shape, level, np.float32))
-        channels = self._shape[3]
+        channels = self._shape[-1]
         if values.ndim == 4 and values.shape[1] == channels != values.shape[3]:
             values = values.transpose(0, 2, 3, 1)
-        if values.ndim != 4 or values.shape[3] != channels:
+        if values.ndim != len(self._shape) or values.shape[-1] != channels:
             return None
-        centre: Numbers = values[0, values.shape[1] // 2, values.shape[2] // 2]
+        centre: Numbers = values[tuple(size // 2 for size in values.shape[:-1])]
         return centre
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgevid.errors import ModelError
-from edgevid.manifest import Activation, Candidate, Parity, Search, Sensitivity, Variant
+from edgevid.manifest import Candidate, Parity, Search, Sensitivity, Variant
 from edgevid.postprocess import softmax
 from edgevid_convert.gate import passes
 from edgevid_convert.int8.candidates import Answers, Candidates
@@ -44,7 +44,7 @@ class SearchFrames:
     """The frames that choose between candidates; they neither calibrate nor judge.
 
     Attributes:
-        clips: input tensors, float32 (1, height, width, channels), a list a clip.
+        clips: input tensors, float32 (1, height, width, channels), or windows of them, a list a clip.
         spacings: how many frames of video lie between two of them, one number a clip.
         reference: the Keras model's class probabilities, float32 (frames, classes), one array a clip.
     """
@@ -122,7 +122,7 @@ def _improved(
         return time.monotonic() < end_of_repair
 
     better = dataclasses.replace(model, graph=repaired(model.graph, calibration, repairing, options.seed))
-    measure = _Measure(frames, model.activation, options.window)
+    measure = _Measure(frames, model, options.smoothing_window(model.frames))
     plain_loss = min(loss_of(_parity(variant)) for variant in variants)
     helps = measure.loss(lambda tensor: better(tensor)[0]) < plain_loss
     starts = FloatFiles(better if helps else model, scratch)
@@ -142,14 +142,15 @@ class _Measure:
     """Compares answers with the Keras model's on the search frames."""
 
     frames: SearchFrames
-    activation: Activation
+    model: FrozenModel
     window: int
 
     def parity(self, answers: Answers, step: int = 1) -> Parity:
         frames = self.frames.thinned(step)
-        rows = [np.stack([answers(tensor) for tensor in clip]) for clip in frames.clips]
-        scores = [softmax(row) for row in rows] if self.activation == "logits" else rows
-        return compare(frames.reference, scores, frames.spacings, self.window, "held-out", self.activation)
+        whole, activation = self.model.completed(answers), self.model.activation
+        rows = [np.stack([whole(tensor).reshape(-1) for tensor in clip]) for clip in frames.clips]
+        scores = [softmax(row) for row in rows] if activation == "logits" else rows
+        return compare(frames.reference, scores, frames.spacings, self.window, "held-out", activation)
 
     def loss(self, answers: Answers) -> float:
         return loss_of(self.parity(answers, QUICK))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgevid.bundle import BUNDLE_SUFFIX
 from edgevid.errors import BundleError, ModelError, SourceError, UsageError
-from edgevid.manifest import MANIFEST_FILE, VARIANT_IDS, ColorOrder, Fit, Resize
+from edgevid.manifest import MANIFEST_FILE, VARIANT_IDS, ColorOrder, Fit, Resize, check_hop
 from edgevid.sources import SAMPLE_PREFIX
 from edgevid.window import parse_window
 from edgevid_convert.preprocessing import Normalization, chosen_normalization
@@ -26,6 +26,7 @@ __all__ = [
 
 FORMATS = ("tflite", "onnx")
 PRECISIONS = ("fp32", "fp16", "dynamic-int8", "int8", "int8-full")
+DEFAULT_WINDOW = 64
 CALIBRATED_PRECISIONS = frozenset({"int8", "int8-full"})
 TARGETS = ("tflite-runtime", "edgetpu")
 EDGE_TPU_VARIANT = "tflite-int8-full"
@@ -49,7 +50,11 @@ class ConvertOptions:
         mean, std: in grey levels, one number or one a channel: input = (pixel − mean) / std; None for 0 and 1.
         color: the order of the model's channels; None for what ``preprocess`` says, else RGB.
         resize, fit: how frames come to the model's size.
-        window: the bundle's default rolling average, in frames.
+        window: the bundle's default rolling average, in frames; None for 64 or, of a model of several frames at a time,
+            as many as it takes: so the answers averaged are those that share a frame with the newest.
+        hop: of such a model, the bundle's default: classify the window every ``hop`` frames; None for 1 where each
+            frame passes its CNN once, else for half a window.
+        features: cut an image classifier before its last layer, so that a clip's features can be pooled.
         force: replace a bundle of that name.
         custom_objects: a Python file that defines the model's own layers.
         trust_model: load a model that may run code of its own.
@@ -76,7 +81,9 @@ class ConvertOptions:
     color: ColorOrder | None = None
     resize: Resize = "bilinear"
     fit: Fit = "stretch"
-    window: int = 64
+    window: int | None = None
+    hop: int | None = None
+    features: bool = False
     force: bool = False
     custom_objects: Path | None = None
     trust_model: bool = False
@@ -91,7 +98,8 @@ class ConvertOptions:
         _check_known("format", self.formats or ("",), FORMATS)
         _check_known("precision", self.precisions, PRECISIONS)
         _check_known("target", (self.target,) if self.target else (), TARGETS)
-        parse_window(self.window)
+        parse_window(self.smoothing_window())
+        check_hop(1 if self.hop is None else self.hop)
         _ = self.normalization
         if self.calib_frames < 1:
             raise UsageError(f"--calib-frames {self.calib_frames}: expected 1 or more")
@@ -133,6 +141,12 @@ class ConvertOptions:
     def by_name(self) -> bool:
         """Whether the user named what to make, so that every part of it must be made."""
         return bool(self.precisions) or self.formats != FORMATS
+
+    def smoothing_window(self, frames: int = 0) -> int:
+        """Return how many predictions the rolling average spans of a model that takes so many frames at a time."""
+        if self.window is not None:
+            return self.window
+        return min(frames, DEFAULT_WINDOW) if frames > 1 else DEFAULT_WINDOW
 
     def needs(self, variant_id: str) -> bool:
         """Whether the conversion fails without this variant."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Literal
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ from edgevid.manifest import InputSpec, Manifest, Preprocessing, Tensor, Variant
 from edgevid.postprocess import Postprocessor, softmax
 from edgevid.preprocess import Preprocessor
 from edgevid.quiet import captured
+from edgevid.sequence import head_model
 from edgevid.window import parse_window
 from edgevid_convert.frames import Clip
 from edgevid_convert.loading.model import FrozenModel
@@ -25,6 +26,7 @@ from edgevid_convert.parity import Scores, compare
 
 __all__ = ["float_preprocessor", "input_tensors", "keras_answers", "proven", "takes_batches", "variant_answers"]
 
+IMAGE_RANK = 3  # height, width, channels
 BATCH = 3  # frames, to see whether a variant takes several
 BATCH_ERROR = 1e-5
 
@@ -56,39 +58,55 @@ def proven(bundle: Bundle, variant: Variant, reference: Sequence[Scores], clips:
 def keras_answers(model: FrozenModel, manifest: Manifest, clip: Clip) -> Scores:
     """Return what the Keras model itself answers to a clip: probabilities, float32 (frames, classes)."""
     preprocessor = float_preprocessor(manifest.input, manifest.preprocessing)
-    answers = np.concatenate([model(tensor) for tensor in input_tensors(clip.frames, preprocessor)])
+    answers = np.concatenate([model.answer(tensor) for tensor in input_tensors(clip.frames, preprocessor)])
     return softmax(answers) if model.activation == "logits" else answers
 
 
 @contextmanager
 def variant_answers(bundle: Bundle, variant: Variant) -> Iterator[Callable[[Clip], Scores]]:
-    """Load a variant, and yield what it answers to a clip: probabilities, float32 (frames, classes)."""
+    """Load a variant, and its head if it has one, and yield what it answers to a clip: float32 (frames, classes)."""
+    sequence = bundle.manifest.sequence
+    with ExitStack() as stack:
+        answer = stack.enter_context(_single_answers(bundle, variant))
+        if sequence and sequence.heads:
+            name, _ = choose_backend(bundle, variant_id=variant.id)
+            head = stack.enter_context(closing(head_model(bundle, variant, name, BackendOptions())))
+            yield lambda clip: np.stack(
+                [head.of(np.stack([answer(each) for each in _frames_of(pixels)])) for pixels in clip.frames]
+            )
+        else:
+            yield lambda clip: np.stack([answer(pixels) for pixels in clip.frames])
+
+
+@contextmanager
+def _single_answers(bundle: Bundle, variant: Variant) -> Iterator[Callable[[npt.NDArray[np.uint8]], Scores]]:
+    """Load a variant, and yield what it answers to one tensor: probabilities or, where it is split, features."""
     manifest = bundle.manifest
     preprocessor = Preprocessor(manifest.input, manifest.preprocessing, variant.input)
-    postprocess = Postprocessor(manifest.output, variant.output)
+    postprocess = Postprocessor(manifest.row, variant.output)
     name, _ = choose_backend(bundle, variant_id=variant.id)
     with load_backend(name, bundle, variant) as backend:
 
-        def answers(clip: Clip) -> Scores:
-            rows = np.empty((len(clip.frames), manifest.output.classes), np.float32)
-            for row, pixels in zip(rows, clip.frames, strict=True):
-                preprocessor.encode(pixels, backend.input)
-                row[:] = postprocess(backend.infer())
-            return rows
+        def answer(pixels: npt.NDArray[np.uint8]) -> Scores:
+            _encode(pixels, preprocessor, backend.input)
+            return postprocess(backend.infer())
 
-        yield answers
+        yield answer
 
 
 def takes_batches(bundle: Bundle, variant: Variant, clips: Sequence[Clip]) -> bool:
     """Return whether a variant answers to several frames at once as it does to each alone."""
-    frames = [pixels for clip in clips for pixels in clip.frames][:BATCH]
-    manifest, postprocess = bundle.manifest, Postprocessor(bundle.manifest.output, variant.output)
+    manifest = bundle.manifest
+    if manifest.takes_windows:
+        return False
+    frames = [frame for clip in clips for pixels in clip.frames for frame in _frames_of(pixels)][:BATCH]
+    postprocess = Postprocessor(manifest.row, variant.output)
     preprocessor = Preprocessor(manifest.input, manifest.preprocessing, variant.input)
     name, _ = choose_backend(bundle, variant_id=variant.id)
     together = BackendOptions(batch=len(frames))
     freed = msgspec.structs.replace(variant, free_batch=True)
-    with variant_answers(bundle, variant) as answers:
-        expected = answers(Clip(frames))
+    with _single_answers(bundle, variant) as answer:
+        expected = np.stack([answer(pixels) for pixels in frames])
     try:
         with captured(1, 2), load_backend(name, bundle, freed, together) as backend:
             tensor = backend.input
@@ -107,11 +125,25 @@ def float_preprocessor(spec: InputSpec, preprocessing: Preprocessing) -> Preproc
     return Preprocessor(spec, preprocessing, tensor)
 
 
-def input_tensors(frames: Sequence[npt.NDArray[np.uint8]], preprocessor: Preprocessor) -> list[npt.NDArray[np.float32]]:
-    """Return the input tensor, float32 (1, height, width, channels), of each frame in the model's size."""
+def input_tensors(pixels: Sequence[npt.NDArray[np.uint8]], preprocessor: Preprocessor) -> list[npt.NDArray[np.float32]]:
+    """Return the input tensor, float32 (1, height, width, channels), of each frame or window in the model's size."""
     tensors = []
-    for pixels in frames:
-        tensor = np.empty((1, *pixels.shape), np.float32)
-        preprocessor.encode(pixels, tensor)
+    for each in pixels:
+        tensor = np.empty((1, *each.shape), np.float32)
+        _encode(each, preprocessor, tensor)
         tensors.append(tensor)
     return tensors
+
+
+def _frames_of(pixels: npt.NDArray[np.uint8]) -> Sequence[npt.NDArray[np.uint8]]:
+    """Return the frames of a window; of a single frame that one."""
+    return [pixels] if pixels.ndim == IMAGE_RANK else list(pixels)
+
+
+def _encode(pixels: npt.NDArray[np.uint8], preprocessor: Preprocessor, tensor: npt.NDArray[Any]) -> None:
+    """Write a frame, or each frame of a window, into a tensor of one."""
+    if pixels.ndim == IMAGE_RANK:
+        preprocessor.encode(pixels, tensor)
+        return
+    for index, frame in enumerate(pixels):
+        preprocessor.encode(frame, tensor[:, index])

@@ -17,7 +17,7 @@ from edgevid.errors import ModelError, first_line
 from edgevid.manifest import Tensor
 from edgevid.quiet import captured
 from edgevid_convert.loading.freezing import INPUT_NAME, OUTPUT_NAME
-from edgevid_convert.loading.model import FrozenModel
+from edgevid_convert.loading.frozen import FrozenGraph
 from edgevid_convert.onnx_graph import OP_HANDLERS, OPSET, free_batch, simplified, unknown_operators
 
 __all__ = ["convert_to_onnx", "describe_onnx", "quantize_onnx"]
@@ -32,8 +32,13 @@ WEIGHTED_OPERATORS = frozenset({"Conv", "Gemm", "MatMul"})
 FLOAT_OUTPUT_OPERATORS = frozenset({"Gemm", "MatMul"})  # have integer kernels that give float
 
 
-def convert_to_onnx(model: FrozenModel, path: Path) -> None:
+def convert_to_onnx(model: FrozenGraph, path: Path, batches: bool = True) -> None:
     """Write ``model`` as an ``.onnx`` file in float32: batch normalization folded, the batch free where it can be.
+
+    Args:
+        model: the float model.
+        path: the file to write.
+        batches: whether several inputs at once are of any use.
 
     Raises:
         ModelError: tf2onnx cannot express the model.
@@ -53,7 +58,7 @@ def convert_to_onnx(model: FrozenModel, path: Path) -> None:
         # ONNX Runtime folds batch normalization, and pushes together the transposes that tf2onnx leaves.
         quant_pre_process(str(path), str(path), skip_symbolic_shape=True)
         fixed = simplified(onnx.load(str(path)))
-        freed = free_batch(fixed)
+        freed = free_batch(fixed) if batches else fixed
         onnx.save(freed if _alike(fixed, freed) else fixed, str(path))
     except ModelError:
         raise

@@ -16,13 +16,13 @@ import numpy.typing as npt
 from edgevid.bundle import sha256_file
 from edgevid.errors import ModelError
 from edgevid.manifest import Variant
-from edgevid_convert.loading.model import FrozenModel
+from edgevid_convert.loading.frozen import FrozenGraph, FrozenModel
 from edgevid_convert.options import CALIBRATED_PRECISIONS, ConvertOptions
 from edgevid_convert.targets import fit_to_target
 from edgevid_convert.to_onnx import convert_to_onnx, describe_onnx, quantize_onnx
 from edgevid_convert.to_tflite import convert_to_tflite, describe_tflite
 
-__all__ = ["FloatFiles", "Progress", "convert_variant", "convert_variants", "described"]
+__all__ = ["FloatFiles", "Progress", "convert_head", "convert_variant", "convert_variants", "described"]
 
 # Called with what is being done, how far it has come, and how far it has to go (None: unknown).
 Progress: TypeAlias = Callable[[str, int, int | None], None]
@@ -34,14 +34,22 @@ def convert_variants(
     calibration: Sequence[npt.NDArray[np.float32]],
     folder: Path,
     progress: Progress,
-) -> tuple[tuple[Variant, ...], dict[str, str]]:
-    """Return the variants made, and the reason for each that could not be; one asked for by name must be made."""
+) -> tuple[tuple[Variant, ...], tuple[Variant, ...], dict[str, str]]:
+    """Return the variants made, the heads that go with them where the model is split, and why others could not be.
+
+    Raises:
+        ModelError: one that was asked for by name cannot be made, or none can.
+    """
     variants, left_out = [], {}
+    heads: dict[str, Variant] = {}
     with tempfile.TemporaryDirectory() as scratch:
         starts = FloatFiles(model, Path(scratch))
         for index, variant_id in enumerate(options.variant_ids):
             progress(f"converting to {variant_id}", index, len(options.variant_ids))
+            format_ = variant_id.partition("-")[0]
             try:
+                if model.head and format_ not in heads:
+                    heads[format_] = convert_head(model.head, format_, folder, options.target)
                 variants.append(convert_variant(starts, variant_id, calibration, folder, options.target))
             except ModelError as error:
                 if options.needs(variant_id):
@@ -52,7 +60,7 @@ def convert_variants(
                     rubble.unlink()
     if not variants:
         raise ModelError(f"{options.model}: it can be converted to nothing; {next(iter(left_out.values()))}")
-    return tuple(variants), left_out
+    return tuple(variants), tuple(heads.values()), left_out
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class FloatFiles:
     def onnx(self) -> Path:
         """The model as a float ``.onnx`` file."""
         path = self.folder / "fp32.onnx"
-        convert_to_onnx(self.model, path)
+        convert_to_onnx(self.model, path, batches=not self.model.frames or self.model.head is not None)
         return path
 
     @cached_property
@@ -110,6 +118,22 @@ def convert_variant(
     else:
         shutil.copyfile(starts.onnx, path)
     return fit_to_target(described(variant_id, path), target, folder)
+
+
+def convert_head(head: FrozenGraph, format_: str, folder: Path, target: str | None) -> Variant:
+    """Write the head of a split model into ``folder``, in float32: it is small, and sums up a whole window.
+
+    Raises:
+        ModelError: the converter cannot express it, or not as the target takes it.
+    """
+    path = folder / f"head.{format_}"
+    if format_ == "tflite":
+        with tempfile.TemporaryDirectory() as scratch:
+            head.save_frozen(Path(scratch))
+            convert_to_tflite(Path(scratch), "fp32", [], path)
+    else:
+        convert_to_onnx(head, path, batches=False)
+    return fit_to_target(described(f"{format_}-fp32", path), target, folder)
 
 
 def described(variant_id: str, path: Path) -> Variant:

@@ -136,6 +136,8 @@ class Bundle:
             self.verified_file(variant)
             if variant.edgetpu:
                 self.edge_tpu_file(variant)
+        for head in self.manifest.sequence.heads if self.manifest.sequence else ():
+            self.verified_file(head)
 
     def _verified(self, name: str, expected_sha256: str) -> Path:
         path = self.path / name

@@ -16,9 +16,10 @@ from edgevid.bundle import Bundle, find_bundle
 from edgevid.choice import AUTO, choose
 from edgevid.decisions import Decisions
 from edgevid.engine import EnginePool
-from edgevid.errors import UsageError
+from edgevid.errors import EdgevidError, UsageError
 from edgevid.events import Event
 from edgevid.methods import Smoothing, changed
+from edgevid.sequence import window_model
 from edgevid.smoothing import GAPS, Prediction, Smoother
 from edgevid.sources import Frame, Source, open_camera, open_source
 from edgevid.sources.base import Mark
@@ -49,6 +50,8 @@ class VideoClassifier:
         workers: how many frames :meth:`stream` classifies at once, each in an engine of its own; more than one
             is for files, and wants fewer threads.
         top_k: how many of the best labels each prediction carries.
+        hop: of a model of several frames at a time: classify the window every ``hop`` frames; None for the bundle's
+            default. See :class:`edgevid.sequence.WindowModel`.
         gap: what an interruption of a live source does to the window, ``reset`` or ``decay``; see
             :class:`edgevid.smoothing.Smoother`.
         skip_static: have frames that barely differ from the last classified one take over its probabilities, see
@@ -81,6 +84,7 @@ class VideoClassifier:
         threads: int = 0,
         workers: int = 1,
         top_k: int = 0,
+        hop: int | None = None,
         gap: str = GAPS[0],
         allow_partial: bool = False,
         delegate: str | None = None,
@@ -105,10 +109,17 @@ class VideoClassifier:
         choice = choose(self.bundle, backend, variant, options)
         self.variant = choice.variant
         options = replace(options, device=choice.device)
+        if skip_static and manifest.sequence and manifest.sequence.frames > 1:
+            raise UsageError(f"skip-static: {self.bundle.path.name} takes several frames at a time; leave it out")
         self.skipping = Skipping(static_threshold, self.smoother, self._tell_event) if skip_static else None
         self.tell: Callable[[Event], None] = lambda event: None
         self._pool = EnginePool(self.bundle, choice.variant, choice.backend, options, workers, self.skipping)
         self.engine = self._pool.engines[0]
+        try:
+            self.windows = window_model(self.bundle, self.engine, choice.backend, options, hop)
+        except EdgevidError:
+            self._pool.close()
+            raise
         self._index = 0
         self._start: float | None = None
 
@@ -139,13 +150,13 @@ class VideoClassifier:
             time = now - self._start
         taken = Frame(self._index, time, frame)
         if self.skipping is None:
-            probabilities = self.engine(frame)
+            row = self.engine(frame)
         else:
             taken = self.skipping.marked(taken)
             own = None if taken.mark is Mark.STATIC else self.engine(frame)
-            probabilities = self.skipping.settled(taken, own, self.engine)
+            row = self.skipping.settled(taken, own, self.engine)
         self._index += 1
-        return self._prediction(taken, probabilities)
+        return self.predict(taken, row)
 
     def classify_frames(self, frames: Iterable[Frame], read_ahead: bool = False) -> Iterator[tuple[Frame, Prediction]]:
         """Yield every frame with its prediction, in order; raises as :meth:`classify` does.
@@ -154,15 +165,8 @@ class VideoClassifier:
             frames: where frames come from.
             read_ahead: take frames before they are asked for, on threads of their own; so do several workers.
         """
-        for frame, probabilities in self.probabilities(frames, read_ahead):
-            yield frame, self._prediction(frame, probabilities)
-
-    def probabilities(self, frames: Iterable[Frame], read_ahead: bool = False) -> Iterator[tuple[Frame, Probabilities]]:
-        """Yield every frame with its class probabilities, in order, which are valid until the next one is asked for.
-
-        As :meth:`classify_frames`, without smoothing.
-        """
-        return self._pool.map(frames, read_ahead)
+        for frame, row in self._pool.map(frames, read_ahead):
+            yield frame, self.predict(frame, row)
 
     def classify_each(self, frames: Iterable[Frame], deliver: Callable[[Frame, Prediction], None]) -> None:
         """Call ``deliver`` with every frame and its prediction, in order, but not always on one thread.
@@ -177,13 +181,52 @@ class VideoClassifier:
             BackendError: the engine failed.
             Exception: what ``frames`` or ``deliver`` raised.
         """
-        self._pool.each(frames, lambda frame, probabilities: deliver(frame, self._prediction(frame, probabilities)))
+        self._pool.each(frames, lambda frame, row: deliver(frame, self.predict(frame, row)))
 
-    def _prediction(self, frame: Frame, probabilities: Probabilities) -> Prediction:
+    def rows(self, frames: Iterable[Frame], read_ahead: bool = False) -> Iterator[tuple[Frame, Probabilities]]:
+        """Yield every frame with its row, in order, for :meth:`predict`; of a bundle cut for it, its features.
+
+        Args:
+            frames: where frames come from.
+            read_ahead: see :meth:`classify_frames`. A row is valid until the next frame is asked for.
+
+        Raises:
+            BackendError: the engine failed.
+        """
+        return self._pool.map(frames, read_ahead)
+
+    @property
+    def has_features(self) -> bool:
+        """Whether rows are features of single frames, which :meth:`head` takes: the bundle was cut for it."""
+        return self.windows is not None and self.windows.frames == 1
+
+    def head(self, features: Probabilities) -> Probabilities:
+        """Return the class probabilities, float32 (classes,), of features, such as a mean over the frames of a clip.
+
+        Args:
+            features: float32 of shape (features,).
+
+        Raises:
+            UsageError: the bundle has none.
+            BackendError: the engine failed.
+        """
+        if self.windows is None or not self.has_features:
+            raise UsageError(
+                f"{self.bundle.path.name}: it has no features of frames to pool; convert it with --features"
+            )
+        return self.windows.of(features[None])
+
+    def predict(self, frame: Frame, row: Probabilities) -> Prediction:
+        """Return the prediction of the next frame, of which the engine made ``row``."""
+        probabilities = self.of_row(frame, row)
         prediction = self.smoother.update(probabilities, frame.index, frame.time, frame.gap_s)
         if self.skipping:
             self.skipping.check(frame, probabilities, prediction)
         return prediction
+
+    def of_row(self, frame: Frame, row: Probabilities) -> Probabilities:
+        """Return the class probabilities of the next frame, of which the engine made ``row``, not smoothed."""
+        return self.windows(row, frame.gap_s) if self.windows else row
 
     def _tell_event(self, event: Event) -> None:
         self.tell(event)
@@ -238,7 +281,8 @@ class VideoClassifier:
             source: a video file, a folder of images, or an open source with an end, which is closed then.
             stride: classify every Nth frame only.
             pooling: what makes one of the frames: ``mean``, ``max``, ``log-mean`` or ``vote``, see
-                :mod:`edgevid.pooling`. The verdict has the scores of all of them.
+                :mod:`edgevid.pooling`, and of a bundle with features ``feature-mean`` or ``feature-max``. The verdict
+                has the scores of all of them.
             max_fps: classify at most so many frames for a second of the clip; 0 for all.
             start: begin at this second of the clip.
             end: end before this second of the clip.
@@ -250,15 +294,18 @@ class VideoClassifier:
             SourceError: the source cannot be opened, or has no frame that can be decoded.
             BackendError: the engine failed, or the model answered something that is no number.
         """
-        check_pooling(pooling)
-        totals = ClipTotals(self.bundle.labels, self.bundle.manifest.output.activation == "sigmoid")
+        check_pooling(pooling, self.has_features)
+        multi_label = self.bundle.manifest.output.activation == "sigmoid"
+        totals = ClipTotals(self.bundle.labels, multi_label, self.head if self.has_features else None)
+        if self.windows:
+            self.windows.reset()
         with Feed(_opened(source), Pick(stride, max_fps, start, end), stop) as feed:
             if feed.source.live:
                 raise UsageError(f"{feed.source.name}: it is live, and no clip; record one first")
             expected = feed.frame_count
 
-            def add(frame: Frame, probabilities: Probabilities) -> None:
-                totals.add(frame, probabilities)
+            def add(frame: Frame, row: Probabilities) -> None:
+                totals.add(frame, self.of_row(frame, row), row if self.has_features else None)
                 on_frame(totals.frames, expected)
 
             self._pool.each(feed, add)
@@ -269,12 +316,16 @@ class VideoClassifier:
         self.smoother.reset()
         if self.skipping:
             self.skipping.reset()
+        if self.windows:
+            self.windows.reset()
         self._index = 0
         self._start = None
 
     def close(self) -> None:
         """Release the engine; safe to call twice."""
         self._pool.close()
+        if self.windows:
+            self.windows.close()
 
     def __enter__(self) -> Self:
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "EnginePool", "share_cores"]
 
-Rows: TypeAlias = npt.NDArray[np.float32]  # (pictures, classes)
+Rows: TypeAlias = npt.NDArray[Any]  # (pictures, ...): see Engine.rows
 TURN = 2  # frames that a thread takes at once: the second finds decoder and engine warm, and a hand-over costs less
 MOST_WORKERS = 8  # each holds the model once more; on 16 cores 8 are 1.5 to 1.8 times as fast as 4, 16 no more than 8
 
@@ -34,29 +34,40 @@ MOST_WORKERS = 8  # each holds the model once more; on 16 cores 8 are 1.5 to 1.8
 class Engine:
     """One variant in one backend, with what stands before and after it.
 
+    What it answers to a picture is a row: class probabilities or, of a model of several frames at a time, what its
+    window holds of each, which is the frame's features or, where the variant takes whole windows, its input.
+
     Raises:
+        UsageError: several frames are to be in one inference, and the variant takes windows.
         BackendError: the backend cannot load the variant.
     """
 
     def __init__(self, bundle: Bundle, variant: Variant, backend: str, options: BackendOptions) -> None:
         manifest = bundle.manifest
+        self._only_encodes = manifest.takes_windows
+        if self._only_encodes:
+            check_one_window("batch", options.batch, bundle)
+        self.variant = variant
         self.backend = load_backend(backend, bundle, variant, options)
         self._preprocess = Preprocessor(manifest.input, manifest.preprocessing, variant.input)
-        self._postprocess = Postprocessor(manifest.output, variant.output)
-        self._classes = manifest.output.classes
+        self._postprocess = Postprocessor(manifest.row, variant.output)
         self._row = self.rows(1)
 
     def __call__(self, picture: Picture) -> Probabilities:
-        """Return the class probabilities, float32 (classes,), of a BGR uint8 image (height, width, 3), or of planes.
+        """Return the row, float32 (classes,) mostly, of a BGR uint8 image (height, width, 3), or of planes.
 
         The array is the engine's own: it changes with the next call.
         """
         self.classify([picture], self._row)
-        probabilities: Probabilities = self._row[0]
-        return probabilities
+        row: Probabilities = self._row[0]
+        return row
 
     def classify(self, pictures: Sequence[Picture], out: Rows) -> None:
-        """Write the class probabilities of pictures, one a row, into ``out``; as many at once as the backend takes."""
+        """Write the rows of pictures into ``out``; as many at once as the backend takes."""
+        if self._only_encodes:
+            for index, picture in enumerate(pictures):
+                self._preprocess(picture, out[index : index + 1])
+            return
         for first in range(0, len(pictures), self.backend.batch):
             some = pictures[first : first + self.backend.batch]
             self.prepare(*some)
@@ -64,12 +75,14 @@ class Engine:
                 self._postprocess(raw, row)
 
     def rows(self, count: int) -> Rows:
-        """Return memory for the class probabilities of so many pictures."""
-        return np.empty((count, self._classes), np.float32)
+        """Return memory for the rows of so many pictures: values a class, or a feature, or the input of one frame."""
+        if self._only_encodes:
+            return np.empty((count, *self.variant.input.shape[2:]), self.variant.input.dtype)
+        return np.empty((count, *self.variant.output.shape[1:]), np.float32)
 
     def prepare(self, *pictures: Picture) -> None:
-        """Write the input tensor of pictures, one after the other."""
-        tensor = self.backend.input
+        """Write the input tensor of pictures, one after the other; of a window, its first frames."""
+        tensor = self.backend.input[0] if self._only_encodes else self.backend.input
         for index, picture in enumerate(pictures):
             self._preprocess(picture, tensor[index : index + 1])
 
@@ -83,7 +96,7 @@ class EnginePool:
         skipping: decides which frames are classified; None for all.
 
     Raises:
-        UsageError: ``workers`` is below 1.
+        UsageError: ``workers`` is below 1, or above it where the variant takes windows.
         BackendError: the backend cannot load the variant.
     """
 
@@ -98,6 +111,8 @@ class EnginePool:
     ) -> None:
         if workers < 1:
             raise UsageError(f"workers {workers}: expected 1 or more")
+        if bundle.manifest.takes_windows:
+            check_one_window("workers", workers, bundle)
         self.engines: list[Engine] = []
         try:
             for _ in range(workers):
@@ -111,9 +126,9 @@ class EnginePool:
             self._idle.put(engine)
 
     def map(self, frames: Iterable[Frame], read_ahead: bool = False) -> Iterator[tuple[Frame, Probabilities]]:
-        """Yield every frame with its class probabilities, in the order of ``frames``.
+        """Yield every frame with its row, class probabilities mostly, in the order of ``frames``.
 
-        The probabilities are valid until the next frame is asked for. Where ``frames`` fails, those that came before
+        The row is valid until the next frame is asked for. Where ``frames`` fails, those that came before
         are yielded first.
 
         Args:
@@ -132,9 +147,9 @@ class EnginePool:
                 yield from self._settled(group, rows)
 
     def each(self, frames: Iterable[Frame], deliver: Callable[[Frame, Probabilities], None]) -> None:
-        """Call ``deliver`` with every frame and its class probabilities, in the order of ``frames``, on threads.
+        """Call ``deliver`` with every frame and its row, in the order of ``frames``, on threads.
 
-        One thread at a time takes frames, and one delivers. The probabilities are valid until ``deliver`` returns.
+        One thread at a time takes frames, and one delivers. The row is valid until ``deliver`` returns.
         """
 
         def deliver_group(group: list[Frame], rows: Rows) -> None:
@@ -219,12 +234,24 @@ def _groups(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
         yield group
 
 
+def check_one_window(what: str, count: int, bundle: Bundle) -> None:
+    """Check that no more than one is asked for, of a model that takes windows.
+
+    Raises:
+        UsageError: more are.
+    """
+    if count > 1:
+        raise UsageError(
+            f"{what} {count}: {bundle.path.name} takes windows of frames, one after the other; leave it out"
+        )
+
+
 def share_cores(live: bool, threads: int = 0, workers: int = 0, device: str = "cpu") -> tuple[int, int]:
     """Return threads an inference and inferences at once, so that their product is the number of cores.
 
     Args:
-        live: a camera gets all cores for one inference, the lowest latency; a file gets the most inferences
-            at once, the highest throughput.
+        live: a camera, or a model of windows, gets all cores for one inference, the lowest latency; a file gets the
+            most inferences at once, the highest throughput.
         threads: as asked for; 0 to choose.
         workers: as asked for; 0 to choose.
         device: where inferences run; an accelerator takes one at a time.

@@ -8,10 +8,16 @@ import msgspec
 
 from edgevid.decisions import Decisions
 from edgevid.errors import UsageError
+from edgevid.judgement import Accuracy as Accuracy
+from edgevid.judgement import Candidate as Candidate
+from edgevid.judgement import Parity as Parity
+from edgevid.judgement import Search as Search
+from edgevid.judgement import Sensitivity as Sensitivity
 from edgevid.methods import Smoothing
 from edgevid.record import Record
 
 SCHEMA = 1
+MOST_FRAMES = 1024
 LARGEST_SIDE = 8192
 MANIFEST_FILE = "edgevid.json"
 LABELS_FILE = "labels.txt"
@@ -104,40 +110,8 @@ class Tensor(Record, frozen=True, kw_only=True):
         return self.dtype != "float32"
 
 
-class Parity(Record, frozen=True, kw_only=True):
-    """How a variant compares with the Keras model on frames that did not calibrate it.
-
-    ``frames`` is how many were compared and ``data`` what they were: ``held-out`` frames of the calibration
-    sources, or ``noise`` where no real frames were given. ``window`` is the rolling average's, in frames of the
-    video; where only some frames of a video were compared, it spanned as many fewer of them.
-    """
-
-    data: Literal["held-out", "noise"]
-    frames: int
-    window: int
-    top1_agreement: float
-    confident_agreement: float | None
-    smoothed_agreement: float
-    max_abs_error: float
-    kl_divergence: float | None
-
-
-class Accuracy(Record, frozen=True, kw_only=True):
-    """How often a model is right on labelled frames, from 0 to 1.
-
-    ``accuracy`` is of single frames (top-1), ``smoothed_accuracy`` of the rolling average's labels, and
-    ``worst_class`` the label with the lowest accuracy of single frames among those with frames enough to tell.
-    """
-
-    frames: int
-    accuracy: float
-    smoothed_accuracy: float
-    worst_class: str | None = None
-    worst_class_accuracy: float | None = None
-
-
 class Calibration(Record, frozen=True, kw_only=True):
-    """Which clips and folders the int8 variants were calibrated on, by name, and with how many frames.
+    """Which clips and folders the int8 variants were calibrated on, by name, and with how many frames or windows.
 
     ``searched`` frames chose between candidates; ``held_out`` ones did nothing but judge.
     """
@@ -156,48 +130,6 @@ class EdgeTpu(Record, frozen=True, kw_only=True):
     sha256: str
     mapped_operators: int
     cpu_operators: int
-
-
-class Candidate(Record, frozen=True, kw_only=True):
-    """One int8 model that a search measured: how much stays in float, how close to Keras it is, and how fast.
-
-    The agreements are on the frames that the search chooses by, which neither calibrate nor judge; so is ``loss``,
-    the divergence or, for sigmoids, the largest error. ``latency_ratio`` is its latency ÷ that of plain int8, measured
-    turn by turn on one thread.
-    """
-
-    in_float: int
-    latency_ratio: float
-    top1_agreement: float
-    smoothed_agreement: float
-    loss: float
-
-
-class Sensitivity(Record, frozen=True, kw_only=True):
-    """By how much the loss falls when the output of one layer alone stays in float."""
-
-    layer: str
-    loss: float
-
-
-class Search(Record, frozen=True, kw_only=True):
-    """How the best int8 was found.
-
-    ``in_float`` are the operators left in float and ``reason`` says why; ``sensitivity`` is by how much the loss
-    falls when one activation alone stays in float, by its name.
-    ``plain`` is the parity of plain int8, which this replaced. ``complete`` is false where the time was up first.
-    """
-
-    calibration: str
-    in_float: tuple[str, ...]
-    reason: str
-    latency_ratio: float
-    seed: int
-    seconds: float
-    complete: bool
-    plain: Parity
-    candidates: tuple[Candidate, ...]
-    sensitivity: tuple[Sensitivity, ...]
 
 
 class Variant(Record, frozen=True, kw_only=True):
@@ -232,6 +164,30 @@ class Variant(Record, frozen=True, kw_only=True):
             raise UsageError(f"variant id {self.id!r}: expected one of {', '.join(VARIANT_IDS)}, as its format says")
 
 
+class SequenceSpec(Record, frozen=True, kw_only=True):
+    """How a model of several frames at a time is fed: the last ``frames`` of them, again every ``hop`` frames.
+
+    Where it is split, a variant answers to one frame with so many ``features``, and a head, one a format, makes class
+    probabilities of those of the last ``frames``: it takes float32 (1, frames, features). Else ``features`` is 0, there
+    is no head, and a variant takes (1, frames, height, width, channels).
+    """
+
+    frames: int
+    hop: int = 1
+    features: int = 0
+    heads: tuple[Variant, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.frames <= MOST_FRAMES:
+            raise UsageError(f"frames {self.frames}: expected 1 to {MOST_FRAMES}")
+        check_hop(self.hop)
+        if bool(self.features) != bool(self.heads):
+            raise UsageError(f"{self.features} features for {len(self.heads)} heads: expected both or none")
+        for head in self.heads:
+            if head.input.shape != (1, self.frames, self.features):
+                raise UsageError(f"{head.file}: input of shape {head.input.shape} for {self.features} features")
+
+
 class SourceModel(Record, frozen=True, kw_only=True):
     """The file that was converted."""
 
@@ -264,6 +220,17 @@ class Manifest(Record, frozen=True, kw_only=True):
     left_out: dict[str, str] = msgspec.field(default_factory=dict)
     keras_accuracy: Accuracy | None = None
     remarks: tuple[str, ...] = ()
+    sequence: SequenceSpec | None = None
+
+    @property
+    def takes_windows(self) -> bool:
+        """Whether a variant takes several frames at once, and not one at a time."""
+        return self.sequence is not None and not self.sequence.features
+
+    @property
+    def row(self) -> OutputSpec | None:
+        """What a variant's own output is; None where it is features, of which a head makes class scores."""
+        return None if self.sequence is not None and self.sequence.heads else self.output
 
     def __post_init__(self) -> None:
         spec = self.input
@@ -273,11 +240,31 @@ class Manifest(Record, frozen=True, kw_only=True):
             raise UsageError("no variants")
         if len(self.preprocessing.mean) != spec.channels:
             raise UsageError(f"mean and std of {len(self.preprocessing.mean)} channels for {spec.channels}")
+        image: tuple[int, ...] = (spec.height, spec.width, spec.channels)
+        sequence, classes = self.sequence, self.output.classes
+        if sequence is not None and self.takes_windows:
+            image = (sequence.frames, *image)
+        features = sequence.features if sequence else 0
         for variant in self.variants:
-            shape = (1, spec.height, spec.width, spec.channels)
-            if variant.input.shape != ((1, shape[3], *shape[1:3]) if variant.input.channels_first else shape):
+            first = variant.input.channels_first
+            if variant.input.shape != (1, *((image[-1], *image[:-1]) if first else image)):
                 raise UsageError(f"{variant.id}: input of shape {variant.input.shape} for an image of {spec}")
-            if variant.output.shape != (1, self.output.classes):
-                raise UsageError(
-                    f"{variant.id}: output of shape {variant.output.shape} for {self.output.classes} classes"
-                )
+            _check_answer(variant, features or classes, "features" if features else "classes")
+        for head in sequence.heads if sequence else ():
+            _check_answer(head, classes, "classes")
+
+
+def check_hop(hop: int) -> int:
+    """Return ``hop`` if windows may be so many frames apart.
+
+    Raises:
+        UsageError: they may not.
+    """
+    if not 1 <= hop <= MOST_FRAMES:
+        raise UsageError(f"hop {hop}: expected a whole number of frames from 1 to {MOST_FRAMES}")
+    return hop
+
+
+def _check_answer(variant: Variant, size: int, what: str) -> None:
+    if variant.output.shape != (1, size):
+        raise UsageError(f"{variant.id}: output of shape {variant.output.shape} for {size} {what}")

@@ -19,7 +19,7 @@ import numpy as np
 
 from edgevid.arrays import Probabilities, Scores
 
-__all__ = ["POOLINGS", "PRESENT", "Pooling", "least_probability"]
+__all__ = ["FEATURE_POOLINGS", "POOLINGS", "PRESENT", "Pooling", "least_probability"]
 
 PRESENT = 0.5  # of a sigmoid: from here on a class is there
 UNSEEN = 1e-3  # what a frame leaves for all classes together of which it sees nothing
@@ -124,3 +124,5 @@ class Vote(Pooling):
 POOLINGS: Mapping[str, type[Pooling]] = MappingProxyType(
     {"mean": Pooling, "max": Max, "log-mean": LogMean, "vote": Vote}
 )
+# Of the features before the last layer, which then makes class probabilities of what was pooled: of bundles cut there.
+FEATURE_POOLINGS: Mapping[str, np.ufunc] = MappingProxyType({"feature-mean": np.add, "feature-max": np.maximum})

@@ -16,11 +16,12 @@ __all__ = ["Postprocessor", "softmax"]
 class Postprocessor:
     """Turns raw outputs of one variant into probabilities.
 
-    A softmax or sigmoid that is inside the model is left alone; logits get a softmax here.
+    A softmax or sigmoid that is inside the model is left alone; logits get a softmax here. Where there is no
+    ``output_spec``, the outputs are no class scores but features, and stay what they are.
     """
 
-    def __init__(self, output_spec: OutputSpec, tensor: Tensor) -> None:
-        self._softmax_missing = output_spec.activation == "logits"
+    def __init__(self, output_spec: OutputSpec | None, tensor: Tensor) -> None:
+        self._softmax_missing = output_spec is not None and output_spec.activation == "logits"
         self._tensor = tensor
 
     def __call__(self, raw: npt.NDArray[Any], out: Probabilities | None = None) -> Probabilities:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from edgevid.arrays import Probabilities, Scores
 from edgevid.errors import BackendError, SourceError, UsageError
-from edgevid.pooling import POOLINGS, PRESENT, Pooling
+from edgevid.pooling import FEATURE_POOLINGS, POOLINGS, PRESENT, Pooling
 from edgevid.sources.base import Frame
 
 __all__ = ["ClipTotals", "Verdict", "check_pooling"]
@@ -105,10 +105,12 @@ class ClipTotals:
     Args:
         classes: the labels of the model, one a class.
         multi_label: the model answers to each class on its own, with a sigmoid.
+        head: makes class probabilities of features, where frames come with them.
     """
 
     classes: Sequence[str]
     multi_label: bool
+    head: Callable[[Probabilities], Probabilities] | None = None
     frames: int = 0
     _first_s: float = 0.0
     _last_s: float = 0.0
@@ -121,9 +123,10 @@ class ClipTotals:
         self._poolings = {name: pooling(count, self.multi_label) for name, pooling in POOLINGS.items()}
         self._totals = {name: np.zeros(count, np.float64) for name in POOLINGS}
         self._row = np.zeros(count, np.float64)
+        self._features: dict[str, Scores] = {}
 
-    def add(self, frame: Frame, probabilities: Probabilities) -> None:
-        """Add a frame with its class probabilities, of shape (classes,).
+    def add(self, frame: Frame, probabilities: Probabilities, features: Probabilities | None = None) -> None:
+        """Add a frame with its class probabilities, of shape (classes,), and where there is a head its features.
 
         Raises:
             BackendError: the model answered something that is no number.
@@ -137,6 +140,12 @@ class ClipTotals:
         for name, pooling in self._poolings.items():
             pooling.write(probabilities, self._row)
             pooling.combine(self._totals[name], self._row, out=self._totals[name])
+        if features is not None:
+            for name, combine in FEATURE_POOLINGS.items():
+                total = self._features.get(name)
+                self._features[name] = (
+                    features.astype(np.float64) if total is None else combine(total, features, out=total)
+                )
         if not self.frames:
             self._first_s = frame.time
         self._last_s = frame.time
@@ -159,6 +168,10 @@ class ClipTotals:
         scores = {name: np.zeros_like(total) for name, total in self._totals.items()}
         for name, each in self._poolings.items():
             each.finish(self._totals[name], self.frames, scores[name])
+        if self.head:
+            for name, total in self._features.items():
+                pooled = total / self.frames if FEATURE_POOLINGS[name] is np.add else total
+                scores[name] = self.head(pooled.astype(np.float32)).astype(np.float64)
         return Verdict(
             clip=clip,
             pooling=pooling,
@@ -171,14 +184,17 @@ class ClipTotals:
         )
 
 
-def check_pooling(name: str) -> str:
-    """Return the name of a pooling, if it is one.
+def check_pooling(name: str, has_features: bool) -> str:
+    """Return the name of a pooling, if it is one that a bundle with or without features has.
 
     Raises:
         UsageError: it is none.
     """
-    if name not in POOLINGS:
-        raise UsageError(f"pooling {name!r}: expected one of {', '.join(POOLINGS)}")
+    known = [*POOLINGS, *(FEATURE_POOLINGS if has_features else ())]
+    if name in FEATURE_POOLINGS and not has_features:
+        raise UsageError(f"pooling {name!r}: the bundle has no features of frames; convert the model with --features")
+    if name not in known:
+        raise UsageError(f"pooling {name!r}: expected one of {', '.join(known)}")
     return name
 
 

@@ -76,16 +76,17 @@ def read_stream(
     """
     times: list[float] = []
     rows: list[npt.NDArray[np.float32]] = []
+    classifier.reset()
     with Feed(open_source(clip), Pick()) as feed:
         if feed.source.live:
             raise UsageError(
                 f"--clip {clip}: it is live, and has no end; record some minutes with 'edgevid run --save'"
             )
-        for frame, probabilities in classifier.probabilities(feed, read_ahead=True):
+        for frame, row in classifier.rows(feed, read_ahead=True):
             if times and frame.gap_s:
                 raise UsageError(f"--clip {clip}: these are several clips; give --clip for each")
             times.append(frame.time)
-            rows.append(probabilities.copy())
+            rows.append(classifier.of_row(frame, row).copy())
             on_frame(len(times), feed.frame_count)
     if len(times) < 2:
         raise UsageError(f"--clip {clip}: {len(times)} frame(s); expected a video")

@@ -8,7 +8,7 @@ from edgevid_convert.engine import tf
 
 __all__ = ["with_channels_last"]
 
-TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+TO_LAST = (0, 2, 3, 1)
 # Operators of one image tensor, the first input, and one answer of that layout, the first output.
 OPERATORS = frozenset(
     {"Conv2D", "DepthwiseConv2dNative", "MaxPool", "AvgPool", "BiasAdd", "FusedBatchNorm", "FusedBatchNormV2"}
@@ -23,13 +23,14 @@ PER_AXIS = {"strides": 1, "ksize": 1, "dilations": 1, "explicit_paddings": 2}  #
 def with_channels_last(graph: Any) -> Any:
     """Return a GraphDef in which each channels-first operator stands between two transposes, as channels-last."""
     constants = {node.name: tf.make_ndarray(node.attr["value"].tensor) for node in graph.node if node.op == "Const"}
+    ranks = _ranks(graph) if any(node.op in OPERATORS and _first(node) for node in graph.node) else {}
     rewritten = type(graph)()
     rewritten.CopyFrom(graph)
     del rewritten.node[:]
     for node in graph.node:
         inner = rewritten.node.add()
         inner.CopyFrom(node)
-        of_channels_first = node.op in OPERATORS and node.attr["data_format"].s == b"NCHW"
+        of_channels_first = node.op in OPERATORS and _first(node)
         blocks = constants.get(node.input[1]) if node.op in BLOCK_OPERATORS else None
         if of_channels_first:
             _turn_attributes(inner)
@@ -38,10 +39,28 @@ def with_channels_last(graph: Any) -> Any:
                 inner.input[index] = _constant(rewritten, f"{node.name}/{index}", constants[node.input[index]][1:])
         else:
             continue
+        # Keras adds a bias to sequences and clips in this way, too: they have another number of axes.
+        axes = range(ranks.get(node.name, 4))
+        to_last, to_first = (0, *axes[2:], 1), (0, axes[-1], *axes[1:-1])
         inner.name = f"{node.name}/channels_last"
-        inner.input[0] = _transpose(rewritten, f"{node.name}/in", node.input[0], TO_LAST, node.attr["T"].type)
-        _transpose(rewritten, node.name, inner.name, TO_FIRST, node.attr["T"].type)
+        inner.input[0] = _transpose(rewritten, f"{node.name}/in", node.input[0], to_last, node.attr["T"].type)
+        _transpose(rewritten, node.name, inner.name, to_first, node.attr["T"].type)
     return rewritten
+
+
+def _first(node: Any) -> bool:
+    return bool(node.attr["data_format"].s == b"NCHW")
+
+
+def _ranks(graph: Any) -> dict[str, int]:
+    """Return how many axes the answer of each operator has."""
+    with tf.Graph().as_default() as imported:
+        tf.import_graph_def(graph, name="")
+    return {
+        operation.name: operation.outputs[0].shape.rank
+        for operation in imported.get_operations()
+        if operation.outputs and operation.outputs[0].shape.rank is not None
+    }
 
 
 def _turn_attributes(node: Any) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from edgevid.errors import EdgevidError, ModelError, first_line
 from edgevid_convert.loading.isolation import MEMORY_VARIABLE, submit_to_limits
-from edgevid_convert.loading.model import ANSWER_FILE, GRAPH_FILE, REQUEST_FILE, Answer, Facts, Failure, Request
+from edgevid_convert.loading.model import ANSWER_FILE, REQUEST_FILE, Answer, Facts, Failure, Request, write_frozen
 from edgevid_convert.vetting.vet import vet
 
 __all__ = ["load", "main"]
@@ -18,7 +18,7 @@ OUT_OF_MEMORY = ("Unable to allocate", "OOM when allocating", "bad_alloc", "Cann
 
 
 def main(folder: str, parent: int) -> None:
-    """Load the model that ``request.json`` in the folder names; write ``answer.json``, and ``graph.pb``."""
+    """Load the model that ``request.json`` in the folder names; write ``answer.json``, and what it tells of."""
     request = msgspec.json.decode((Path(folder) / REQUEST_FILE).read_bytes(), type=Request)
     submit_to_limits(parent, request.memory_gb)
     answer: Answer
@@ -31,7 +31,7 @@ def main(folder: str, parent: int) -> None:
 
 
 def load(request: Request, folder: Path) -> Facts:
-    """Look a model through, open it, and freeze it; write ``graph.pb`` into the folder.
+    """Look a model through, open it, and freeze it; write its graph into the folder.
 
     Raises:
         ModelError, UsageError: see :func:`edgevid_convert.loading.model.load_model`.
@@ -40,11 +40,11 @@ def load(request: Request, folder: Path) -> Facts:
     custom_names = vet(path, folder, trust=request.trust, custom=custom is not None)
     from edgevid_convert.loading.opening import open_model  # TensorFlow comes with it: only now
     from edgevid_convert.loading.tracing import freeze
+    from edgevid_convert.loading.windows import freeze_windows
 
     opened = open_model(path, custom, custom_names, trust=request.trust)
-    facts, graph = freeze(opened, path, request.image_size)
-    (folder / GRAPH_FILE).write_bytes(graph.SerializeToString())
-    return facts
+    frozen = (freeze_windows if opened.takes_windows else freeze)(opened, path, request.image_size)
+    return write_frozen(frozen, folder)
 
 
 def _failure(error: Exception, request: Request) -> Failure:

@@ -1,28 +1,35 @@
-"""From a model file to one frozen graph: image in, class probabilities or logits out."""
+"""From a model file to one frozen graph, or two where frames and windows of them are apart."""
 
 from __future__ import annotations
 
 import subprocess
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from edgevid.errors import EdgevidError, ModelError, UsageError
 from edgevid.manifest import Activation
 from edgevid_convert.loading.containers import check_container
+from edgevid_convert.loading.frozen import FrozenGraph, FrozenModel, Statistics
 from edgevid_convert.loading.isolation import MEMORY_VARIABLE, child_process, died_of, memory_limit
 
-__all__ = ["Answer", "Facts", "Failure", "FrozenModel", "Request", "Statistics", "load_model"]
+__all__ = [
+    "Answer",
+    "Facts",
+    "Failure",
+    "FrozenModel",
+    "Request",
+    "Statistics",
+    "load_model",
+    "read_frozen",
+    "write_frozen",
+]
 
-REQUEST_FILE, ANSWER_FILE, GRAPH_FILE = "request.json", "answer.json", "graph.pb"
+REQUEST_FILE, ANSWER_FILE, GRAPH_FILE, HEAD_FILE = "request.json", "answer.json", "graph.pb", "head.pb"
 CHILD_MODULE = "edgevid_convert.loading.child"
 REFUSAL_SECONDS = 0.5  # within which the child has looked at most files, before it loads them
 IMPORTED_MEANWHILE = "edgevid_convert.variants"  # TensorFlow and the converters, which take seconds
@@ -39,21 +46,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     memory_gb: float
 
 
-class Statistics(msgspec.Struct, frozen=True):
-    """What the first batch normalization gave in training: a mean and a variance a channel.
-
-    Attributes:
-        tensor: the name of the operator with its output.
-        mean, variance: of that output.
-    """
-
-    tensor: str
-    mean: tuple[float, ...]
-    variance: tuple[float, ...]
-
-
 class Facts(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The child's answer: what it found; the graph lies beside it."""
+    """The child's answer: what it found; the graph lies beside it, and that of the head if the model is split."""
 
     height: int
     width: int
@@ -61,6 +55,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     classes: int
     activation: Activation
     statistics: Statistics | None
+    frames: int
+    split: bool
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -75,52 +71,6 @@ Answer: TypeAlias = Facts | Failure
 
 class LoadingError(Exception):
     """What a child printed before it failed; the cause of the error that the user sees, for --debug."""
-
-
-@dataclass(frozen=True)
-class FrozenModel:
-    """A classifier as one graph without variables, for one image of a fixed size.
-
-    Attributes:
-        height, width, channels: the image's size.
-        classes: how many classes the model tells apart.
-        activation: what its last layer makes of its logits.
-        graph: TensorFlow's GraphDef: the placeholder ``image``, float32 (1, height, width, channels), and the
-            node ``output``, float32 (1, classes).
-        statistics: what the first batch normalization saw in training, where there is one.
-    """
-
-    height: int
-    width: int
-    channels: Literal[1, 3]
-    classes: int
-    activation: Activation
-    graph: Any
-    statistics: Statistics | None = None
-
-    @cached_property
-    def _session(self) -> Any:
-        from edgevid_convert.engine import opened_graph
-
-        return opened_graph(self.graph)
-
-    def __call__(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return the model's own answer, float32 (1, classes): the reference that variants are held against."""
-        answer: npt.NDArray[np.float32] = self._session.run("output:0", {"image:0": images})
-        return answer
-
-    def save_frozen(self, folder: Path) -> None:
-        """Write the graph as a SavedModel whose signature names its input ``image`` and its output ``output``."""
-        from edgevid_convert.engine import tf
-
-        imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(self.graph, name=""), [])
-        function = imported.prune("image:0", "output:0")
-        spec = tf.TensorSpec((1, self.height, self.width, self.channels), tf.float32, name="image")
-        module = tf.Module()
-        module.serve = tf.function(lambda image: {"output": function(image)}, input_signature=[spec], autograph=False)
-        # Without gradients, which nothing here needs: swish has one of its own that a frozen graph cannot save.
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(module, str(folder), module.serve.get_concrete_function(), options)
 
 
 def load_model(
@@ -180,14 +130,41 @@ def _result(folder: Path, request: Request, status: int) -> FrozenModel:
         ) from printed
     if isinstance(answer, Failure):
         raise FAILURES.get(answer.kind, ModelError)(answer.text) from printed
+    return read_frozen(answer, folder)
+
+
+def read_frozen(facts: Facts, folder: Path) -> FrozenModel:
+    """Return the model that the child left in a folder."""
     from tensorflow.core.framework.graph_pb2 import GraphDef
 
+    def graph(name: str) -> GraphDef:
+        return GraphDef.FromString((folder / name).read_bytes())
+
     return FrozenModel(
-        height=answer.height,
-        width=answer.width,
-        channels=answer.channels,
-        classes=answer.classes,
-        activation=answer.activation,
-        statistics=answer.statistics,
-        graph=GraphDef.FromString((folder / GRAPH_FILE).read_bytes()),
+        height=facts.height,
+        width=facts.width,
+        channels=facts.channels,
+        classes=facts.classes,
+        activation=facts.activation,
+        statistics=facts.statistics,
+        frames=facts.frames,
+        graph=graph(GRAPH_FILE),
+        head=FrozenGraph(graph=graph(HEAD_FILE)) if facts.split else None,
+    )
+
+
+def write_frozen(model: FrozenModel, folder: Path) -> Facts:
+    """Leave a model in a folder for the parent, and return what is known of it."""
+    (folder / GRAPH_FILE).write_bytes(model.graph.SerializeToString())
+    if model.head:
+        (folder / HEAD_FILE).write_bytes(model.head.graph.SerializeToString())
+    return Facts(
+        height=model.height,
+        width=model.width,
+        channels=model.channels,
+        classes=model.classes,
+        activation=model.activation,
+        statistics=model.statistics,
+        frames=model.frames,
+        split=model.head is not None,
     )

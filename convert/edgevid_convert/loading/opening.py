@@ -16,6 +16,7 @@ from edgevid_convert.engine import keras, tf
 __all__ = ["Opened", "open_model"]
 
 # How Keras says, deep in a long text, that it does not know a name.
+WINDOW_RANK = 5  # batch, frames, height, width, channels
 STRANGER = re.compile(r"(?:Could not locate \w+|Unknown \w+:?) '([\w>]+)'")
 
 
@@ -34,6 +35,11 @@ class Opened:
     shape: Sequence[int | None]
     dtype: Any
     owner: Any
+
+    @property
+    def takes_windows(self) -> bool:
+        """Whether it takes several frames at a time."""
+        return len(self.shape) == WINDOW_RANK
 
 
 def open_model(path: Path, custom_objects: Path | None, custom_names: frozenset[str], *, trust: bool) -> Opened:
@@ -96,6 +102,8 @@ def _open_keras(path: Path, custom_objects: dict[str, Any], trust: bool) -> Open
         names = ", ".join(tensor.name for tensor in outputs)
         raise ModelError(f"{path}: {len(outputs)} outputs ({names}); expected one, the classes: cut the others off")
     dtype = tf.as_dtype(inputs[0].dtype)
+    if len(inputs[0].shape) == WINDOW_RANK:
+        _unroll(path, model)
     return Opened(_calling(model), tuple(inputs[0].shape), tf.float32 if dtype.is_floating else dtype, model)
 
 
@@ -111,6 +119,18 @@ def _compute_in_float32(model: Any) -> None:
     for layer in model._flatten_layers():
         if layer.compute_dtype in {"float16", "bfloat16", "float64"} and layer.quantization_mode is None:
             layer.dtype_policy = "float32"
+
+
+def _unroll(path: Path, model: Any) -> None:
+    """Have recurrent layers compute step by step without a loop: every engine then has an operator for all of it."""
+    for layer in model._flatten_layers():
+        if getattr(layer, "stateful", False):
+            raise ModelError(
+                f"{path}: layer {layer.name!r} keeps its state from one call to the next, which no converter can "
+                "express; build it with stateful=False and save it again"
+            )
+        if hasattr(layer, "unroll"):
+            layer.unroll = True
 
 
 def _built_shape(model: Any) -> Sequence[int | None]:

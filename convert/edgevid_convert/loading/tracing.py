@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +17,10 @@ from edgevid_convert.engine import tf
 from edgevid_convert.first_layers import FirstLayers
 from edgevid_convert.loading.channels import with_channels_last
 from edgevid_convert.loading.freezing import INPUT_NAME, OUTPUT_NAME, frozen_graph, plain_graph
-from edgevid_convert.loading.model import Facts, FrozenModel
+from edgevid_convert.loading.frozen import FrozenModel
 from edgevid_convert.loading.opening import Opened
 
-__all__ = ["freeze"]
+__all__ = ["PROBE_SIZES", "check_output", "checked", "freeze", "frozen_function", "only", "shown", "traced"]
 
 # What may stand between the last activation and the output.
 TRANSPARENT_OPERATORS = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "NoOp"})
@@ -30,8 +31,8 @@ LAST_BITS, MAGNIFIED = 2.0**-21, 30
 CHANNELS_FIRST, CHANNELS_LAST = (0, 3, 1, 2), (0, 1, 2, 3)
 
 
-def freeze(opened: Opened, path: Path, image_size: tuple[int, int] | None) -> tuple[Facts, Any]:
-    """Return the facts and the GraphDef of a model, for one channels-last image.
+def freeze(opened: Opened, path: Path, image_size: tuple[int, int] | None) -> FrozenModel:
+    """Return a model of one channels-last image as a graph.
 
     Raises:
         ModelError: it is no image classifier, answers at random, or not as it did before.
@@ -42,30 +43,54 @@ def freeze(opened: Opened, path: Path, image_size: tuple[int, int] | None) -> tu
 
     def classify(image: Any) -> Any:
         turned = image if axes == CHANNELS_LAST else tf.transpose(image, axes)
-        return tf.cast(_only(path, opened.call(tf.cast(turned, opened.dtype))), tf.float32)
+        return tf.cast(only(path, opened.call(tf.cast(turned, opened.dtype))), tf.float32)
 
-    spec = tf.TensorSpec((1, height, width, channels), tf.float32, name=INPUT_NAME)
-    try:
-        function = _traced(classify, spec)
-    except (ValueError, TypeError, AttributeError, NotImplementedError, tf.errors.OpError) as error:
-        raise ModelError(
-            f"{path}: it does not run on an image of {height}×{width}×{channels}: {_cause(error)}; try --image-size"
-        ) from error
-    answer = function.outputs[0].shape
-    _check_output(path, answer)
-    plain = _plain(path, function)
-    graph = _frozen(path, plain)
-    frozen = FrozenModel(height, width, channels, int(answer[-1]), "logits", graph)
-    answers = _checked_answers(path, frozen, classify, opened.dtype)
-    facts = Facts(
+    function = traced(path, classify, (1, height, width, channels), f"an image of {height}×{width}×{channels}")
+    check_output(path, function.outputs[0].shape)
+    plain, graph = frozen_function(path, function)
+    frozen = FrozenModel(
         height=height,
         width=width,
         channels=channels,
-        classes=frozen.classes,
-        activation=_activation(graph, answers),
+        classes=int(function.outputs[0].shape[-1]),
+        activation="logits",
         statistics=FirstLayers(plain).statistics(),
+        graph=graph,
     )
-    return facts, graph
+    return checked(path, frozen, classify, opened.dtype)
+
+
+def traced(path: Path, function: Any, shape: tuple[int, ...], what: str) -> Any:
+    """Return the ConcreteFunction of a function of one float32 tensor.
+
+    Raises:
+        ModelError: it does not run on such a tensor, which is ``what``.
+    """
+    try:
+        return _traced(function, tf.TensorSpec(shape, tf.float32, name=INPUT_NAME))
+    except (ValueError, TypeError, AttributeError, NotImplementedError, tf.errors.OpError) as error:
+        raise ModelError(f"{path}: it does not run on {what}: {_cause(error)}; try --image-size") from error
+
+
+def frozen_function(path: Path, function: Any) -> tuple[Any, Any]:
+    """Return the GraphDef of a ConcreteFunction as it is, and in few and common operators.
+
+    Raises:
+        ModelError: TensorFlow cannot freeze it, or it answers at random.
+    """
+    plain = _plain(path, function)
+    return plain, _frozen(path, plain)
+
+
+def checked(path: Path, frozen: FrozenModel, classify: Any, dtype: Any) -> FrozenModel:
+    """Return the model with what its last layer is, once it answers as ``classify``, which it was made of.
+
+    Raises:
+        ModelError: it does not.
+    """
+    answers = _checked_answers(path, frozen, classify, dtype)
+    last = frozen.head or frozen
+    return replace(frozen, activation=_activation(last.graph, answers))
 
 
 def _traced(function: Any, spec: Any) -> Any:
@@ -91,7 +116,7 @@ def _inlining() -> Iterator[None]:
         tf.config.run_functions_eagerly(False)
 
 
-def _only(path: Path, answer: Any) -> Any:
+def only(path: Path, answer: Any) -> Any:
     """Return the one tensor of an answer that may be a list or a dict."""
     answers = list(answer.values()) if isinstance(answer, dict) else answer
     if not isinstance(answers, list | tuple):
@@ -112,11 +137,11 @@ def _image_shape(
     path: Path, stated: Sequence[int | None], shape: Sequence[int | None], image_size: tuple[int, int] | None
 ) -> tuple[int, int, Literal[1, 3]]:
     if len(shape) != 4 or shape[3] not in (1, 3, None):
-        raise ModelError(f"{path}: input of shape {_shown(stated)}; expected one image, (batch, height, width, 1 or 3)")
+        raise ModelError(f"{path}: input of shape {shown(stated)}; expected one image, (batch, height, width, 1 or 3)")
     channels: Literal[1, 3] = 1 if shape[3] == 1 else 3
     if image_size is None:
         if shape[1] is None or shape[2] is None:
-            raise UsageError(f"{path}: input of shape {_shown(stated)} leaves the size open; give --image-size H,W")
+            raise UsageError(f"{path}: input of shape {shown(stated)} leaves the size open; give --image-size H,W")
         return shape[1], shape[2], channels
     height, width = image_size
     if shape[1] not in (None, height) or shape[2] not in (None, width):
@@ -124,11 +149,12 @@ def _image_shape(
     return height, width, channels
 
 
-def _check_output(path: Path, shape: Any) -> None:
+def check_output(path: Path, shape: Any) -> None:
+    """Refuse an answer that is not one score a class."""
     if shape.rank != 2 or shape[-1] is None or shape[-1] < 2:
-        shown = _shown(shape) if shape.rank is not None else "(unknown)"
+        found = shown(shape) if shape.rank is not None else "(unknown)"
         raise ModelError(
-            f"{path}: output of shape {shown}; expected (batch, classes) with 2 classes or more. "
+            f"{path}: output of shape {found}; expected (batch, classes) with 2 classes or more. "
             "A single sigmoid must become two classes, a feature map needs its pooling and classification layers"
         )
 
@@ -182,12 +208,12 @@ def _check_repeatable(path: Path, graph: Any) -> None:
 def _checked_answers(path: Path, frozen: FrozenModel, classify: Any, dtype: Any) -> npt.NDArray[np.float32]:
     """Return the frozen graph's answers to noise, float32 (probes, classes), which must be the model's own."""
     generator = np.random.default_rng(0)
-    shape = (1, frozen.height, frozen.width, frozen.channels)
+    shape = (1, *frozen.picture_shape)
     answers = []
     for size in PROBE_SIZES:
         noise = generator.normal(0, size, shape) if dtype.is_floating else generator.integers(0, 256, shape)
         image = noise.astype(np.float32)
-        answer, expected = frozen(image), np.asarray(classify(tf.constant(image)))
+        answer, expected = frozen.answer(image), np.asarray(classify(tf.constant(image)))
         # Folding constants rounds anew, and a badly scaled model magnifies that, as it does the last bits of its input.
         nearly = np.asarray(classify(tf.constant(image * np.float32(1 + LAST_BITS))))
         slack = max(TOLERANCE * max(1.0, np.abs(expected).max()), MAGNIFIED * np.abs(nearly - expected).max())
@@ -212,7 +238,8 @@ def _activation(graph: Any, answers: npt.NDArray[np.float32]) -> Activation:
     return "softmax" if (answers >= 0).all() and sums_to_one.all() else "logits"
 
 
-def _shown(shape: Sequence[int | None]) -> str:
+def shown(shape: Sequence[int | None]) -> str:
+    """Return a shape for reading."""
     return "(" + ", ".join("?" if size is None else str(size) for size in shape) + ")"
 
 

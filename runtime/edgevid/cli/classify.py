@@ -25,12 +25,13 @@ from edgevid.cli.terminal import Terminal, common_options, completing_paths
 from edgevid.cli.verdict_table import VerdictTable
 from edgevid.errors import EdgevidError, UsageError
 from edgevid.heap import keep_small
-from edgevid.pooling import POOLINGS
+from edgevid.pooling import FEATURE_POOLINGS, POOLINGS
 from edgevid.sinks import STDOUT
 from edgevid.sinks.verdicts import Record, VerdictFile, json_line, printable
 from edgevid.sources import SAMPLE_NAMES
 from edgevid.sources.archive import Clip, find_clips
 from edgevid.sources.pick import Pick
+from edgevid.verdict import check_pooling
 
 EPILOG = """
 \b
@@ -58,7 +59,11 @@ sample of 'edgevid demo'.
 @click.argument("clips", metavar="CLIP...", nargs=-1, required=True, shell_complete=completing_paths(SAMPLE_NAMES))
 @click.option("--bundle", metavar="NAME.edgevid", shell_complete=completing_paths(), help="The model.")
 @click.option(
-    "--pool", type=click.Choice(list(POOLINGS)), default="mean", show_default=True, help="What makes one of the frames."
+    "--pool",
+    type=click.Choice([*POOLINGS, *FEATURE_POOLINGS]),
+    default="mean",
+    show_default=True,
+    help="What makes one of the frames.",
 )
 @click.option("--stride", type=int, default=1, help="Classify every Nth frame only.", show_default=True)
 @click.option("--max-fps", type=float, default=0.0, help="Classify at most N frames for a second of video.")
@@ -113,6 +118,7 @@ def _classify(options: ClassifyOptions, terminal: Terminal) -> int:
     keep_small()  # each clip has threads of its own
     with ExitStack() as stack:
         classifier = stack.enter_context(options.engine.load(bundle, False, terminal, top_k=options.top_k))
+        check_pooling(options.pool, classifier.has_features)
         settings = _settings(classifier, options)
         kept = _kept(file, clips, settings) if file else {}
         if file:
@@ -187,7 +193,8 @@ def _output(options: ClassifyOptions, clips: Sequence[Clip]) -> VerdictFile | No
 def _settings(classifier: VideoClassifier, options: ClassifyOptions) -> str:
     """Return what verdicts depend on beside the clip: the model, with all that it is fed by, and options."""
     manifest, variant = classifier.bundle.manifest, classifier.variant
-    model = (variant.sha256, manifest.labels_sha256, manifest.input, manifest.preprocessing, manifest.output)
+    fed = (manifest.input, manifest.preprocessing, manifest.output, manifest.sequence)
+    model = (variant.sha256, manifest.labels_sha256, *fed)
     digest = hashlib.sha256(msgspec.json.encode(model)).hexdigest()[:12]
     chosen = f"--pool {options.pool} --stride {options.stride} --max-fps {options.max_fps:g} --top-k {options.top_k}"
     return f"{manifest.name} {variant.id} {digest} {chosen}"

@@ -107,7 +107,8 @@ class EngineOptions:
             terminal.message(f"what bench measured is left aside: {choice.stale}; run 'edgevid bench' again")
         if choice.why:
             terminal.message(f"chose {choice.backend}, {choice.device}, {choice.variant.id}: {choice.why}")
-        threads, workers = share_cores(live, self.threads or choice.threads, self.workers, choice.device)
+        alone = live or bundle.manifest.takes_windows
+        threads, workers = share_cores(alone, self.threads or choice.threads, self.workers, choice.device)
         return VideoClassifier(
             bundle,
             backend=choice.backend,

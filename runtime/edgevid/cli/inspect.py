@@ -11,7 +11,7 @@ from rich.table import Table
 
 from edgevid.bundle import Bundle, find_bundle
 from edgevid.cli.terminal import Terminal, common_options
-from edgevid.manifest import Accuracy, Candidate, Parity, Search, Variant
+from edgevid.manifest import Accuracy, Candidate, Manifest, Parity, Search, SequenceSpec, Variant
 
 EPILOG = """
 \b
@@ -141,15 +141,16 @@ def accuracy_caption(of_keras: Accuracy | None) -> list[str]:
     return [f"right on {of_keras.frames} labelled frames: of single frames, of smoothed labels, and in the worst class"]
 
 
-def parity_caption(variants: tuple[Variant, ...]) -> str:
+def parity_caption(manifest: Manifest) -> str:
     """Return what the agreements in :func:`variant_table` were measured on."""
-    parity = variants[0].parity
+    parity, spec = manifest.variants[0].parity, manifest.sequence
+    what = f"windows of {spec.frames} frames" if spec and spec.frames > 1 else "frames"
     if parity is None:
         return "agreement with the Keras model: not measured"
     if parity.data == "noise":
-        return f"agreement with the Keras model on {parity.frames} frames of noise, which say nothing of your video"
+        return f"agreement with the Keras model on {parity.frames} {what} of noise, which say nothing of your video"
     return (
-        f"agreement with the Keras model on {parity.frames} held-out frames of the calibration sources; "
+        f"agreement with the Keras model on {parity.frames} held-out {what} of the calibration sources; "
         f"smoothed as over {parity.window} frames of video"
     )
 
@@ -158,8 +159,9 @@ def _facts(bundle: Bundle) -> list[str]:
     manifest = bundle.manifest
     spec, steps = manifest.input, manifest.preprocessing
     calibration = manifest.calibration
+    what = "windows" if manifest.takes_windows else "frames"
     calibrated = (
-        f"{calibration.frames} frames of {', '.join(calibration.sources)}" if calibration else "no (no --calib)"
+        f"{calibration.frames} {what} of {', '.join(calibration.sources)}" if calibration else "no (no --calib)"
     )
     some_labels = ", ".join(bundle.labels[:3])
     return [
@@ -171,10 +173,24 @@ def _facts(bundle: Bundle) -> list[str]:
         f"output       {manifest.output.classes} classes, {manifest.output.activation}: {some_labels}, …",
         f"smoothing    {manifest.smoothing}",
         f"calibrated   {calibrated}",
-        parity_caption(manifest.variants),
+        *_sequence_lines(manifest.sequence),
+        parity_caption(manifest),
         *accuracy_caption(manifest.keras_accuracy),
         *(f"remark       {remark}" for remark in manifest.remarks),
         "",
+    ]
+
+
+def _sequence_lines(sequence: SequenceSpec | None) -> list[str]:
+    if sequence is None:
+        return []
+    heads = ", ".join(f"{head.file} {head.bytes / 1e6:.2f} MB" for head in sequence.heads)
+    if sequence.frames == 1:
+        return [f"features     {sequence.features} of each frame, of which a head makes classes ({heads})"]
+    each = f"each answered with {sequence.features} features, of which a head makes classes ({heads})"
+    return [
+        f"windows      of {sequence.frames} frames, one every {sequence.hop}; "
+        + (each if heads else "a variant takes all of them at once")
     ]
 
 

@@ -42,6 +42,7 @@ Examples:
   edgevid run --source rtsp://user:password@camera/stream --predictions out.jsonl
   edgevid run --source sample:bikes --window 1 --predictions - | head
   edgevid run --camera 0 --window 2s --enter 0.6 --leave 0.4 --events events.jsonl --on-event ./notify.sh
+  edgevid run gestures.edgevid --camera 0 --hop 4
 \b
 Unless --threads or --workers say otherwise, a camera's frame gets every core, and a file's frames get one
 core each, side by side: the lowest latency, and the highest throughput.
@@ -63,6 +64,12 @@ Without BUNDLE: $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the s
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @source_options
 @engine_options
+@click.option(
+    "--hop",
+    type=int,
+    metavar="N",
+    help="Of a model of several frames at a time: classify the window every N frames.  [default: the bundle's]",
+)
 @smoothing_options
 @output_options
 @skipping_options
@@ -99,6 +106,7 @@ class RunOptions(ServiceOptions):
     bundle: Path | None
     source: str | None
     camera: str | None
+    hop: int | None
     stride: int
     max_fps: float
     start: float
@@ -134,6 +142,7 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
                 bundle,
                 source.live,
                 terminal,
+                hop=options.hop,
                 skip_static=options.skip_static,
                 static_threshold=static_threshold(options.skip_static, options.static_threshold),
                 **options.steadying.of(bundle.manifest),

@@ -63,6 +63,10 @@ def what_runs(classifier: VideoClassifier) -> str:
     backend, parity = classifier.backend, classifier.variant.parity
     cores = f"{_counted(classifier.workers, 'frame')} at once, {_counted(backend.threads, 'thread')} each"
     what = f"{classifier.bundle.path.name}: {classifier.variant.id} on {backend.name} ({backend.device}, {cores})"
+    if classifier.windows and classifier.windows.frames > 1:
+        what += (
+            f", windows of {classifier.windows.frames} frames, one every {_counted(classifier.windows.hop, 'frame')}"
+        )
     if parity is None or parity.data == "noise" or not BACKENDS[backend.name].automatic:
         return what
     rejected = f", rejected at conversion: it {classifier.variant.rejected}" if classifier.variant.rejected else ""
