@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from copy import deepcopy
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,16 +15,30 @@ from edgevid.events import Event
 from edgevid.smoothing import Prediction, Smoother
 from edgevid.sources.base import Frame, Mark
 
-if TYPE_CHECKING:
-    from edgevid.static import Skipped
-
-__all__ = ["TARGET", "Audit", "off_target"]
+__all__ = ["TARGET", "Audit", "Skipped", "off_target"]
 
 TARGET = 0.99  # share of audits that find the smoothed label unchanged
 AUDITS = 300  # the last so many count: about five minutes of a static picture
 CHANCE = 1e-3  # of so many disagreements, or more, though the agreement is on target
 LEAST = 3  # disagreements: one or two are no pattern
 PAUSE_S = 60.0
+
+
+@dataclass
+class Skipped:
+    """What was skipped so far.
+
+    Attributes:
+        frames: how many frames took over the probabilities of another.
+        audited: at how many the smoothed label was compared, see :class:`Audit`.
+        agreed: at how many of those it was the same.
+        turned_off: how often skipping was turned off because too few agreed.
+    """
+
+    frames: int = 0
+    audited: int = 0
+    agreed: int = 0
+    turned_off: int = 0
 
 
 class Audit:

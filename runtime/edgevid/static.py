@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from edgevid.arrays import Probabilities
-from edgevid.audit import Audit
+from edgevid.audit import Audit, Skipped
 from edgevid.errors import UsageError
 from edgevid.events import Event
 from edgevid.picture import Picture
@@ -19,30 +19,13 @@ from edgevid.preprocess import checked_shape
 from edgevid.smoothing import Prediction, Smoother
 from edgevid.sources.base import Frame, Mark
 
-__all__ = ["STATIC_THRESHOLD", "Skipped", "Skipping"]
+__all__ = ["STATIC_THRESHOLD", "Skipping"]
 
 STATIC_THRESHOLD = 4.0  # grey levels; 'python -m edgevid_bench.studies.static_scenes' has what others skip and cost
 REFRESH_S = 1.0  # no label is older than this
 AUDITED = 1 / 16  # of the frames that would be skipped
 GRID = 32  # blocks in each direction: of a model that sees 224×224 pixels, 7×7
 SAMPLES = 256  # pixels in each direction of which the blocks are the means
-
-
-@dataclass
-class Skipped:
-    """What was skipped so far.
-
-    Attributes:
-        frames: how many frames took over the probabilities of another.
-        audited: at how many the smoothed label was compared, see :class:`edgevid.audit.Audit`.
-        agreed: at how many of those it was the same.
-        turned_off: how often skipping was turned off because too few agreed.
-    """
-
-    frames: int = 0
-    audited: int = 0
-    agreed: int = 0
-    turned_off: int = 0
 
 
 class Skipping:

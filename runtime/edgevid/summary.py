@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from edgevid.audit import Skipped
 from edgevid.smoothing import Prediction
-from edgevid.static import Skipped
 
 __all__ = ["Loss", "Span", "Summary", "Tally"]
 

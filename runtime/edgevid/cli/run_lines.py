@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from edgevid.audit import Skipped
 from edgevid.backends import BACKENDS
 from edgevid.classifier import VideoClassifier
-from edgevid.static import Skipped
 from edgevid.summary import Summary
 
 __all__ = ["ran_where", "summary_lines", "what_runs"]
