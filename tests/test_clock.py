@@ -53,7 +53,7 @@ def test_a_clock_that_jumps_changes_nothing_but_what_is_printed(bundle_path: Pat
     assert records[-1]["time"] < 4
     for part in parts:
         with av.open(str(part)) as container:
-            assert sum(1 for _ in container.decode(video=0)) > 1
+            assert sum(1 for _ in container.decode(video=0)) > 0
 
 
 def clock_of(part: Path) -> float:

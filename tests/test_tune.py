@@ -54,10 +54,10 @@ def test_the_knee_becomes_the_bundles_default(cli: Cli, own_bundle: Path, flicke
     flips = re.search(r"raw (\d+) .*smoothed (\d+)", shown.out)
     assert flips
     assert float(raw["flips a minute"]) == pytest.approx(60 * int(flips[1]) / 9, abs=0.1)
-    assert float(raw["delay s"]) == 0
+    assert float(raw["median delay s"]) == 0
     for method in ("mean", "vote"):
-        assert float(rows[method, "window 1s"]["delay s"]) == pytest.approx(0.5, abs=0.09), "half the window"
-    assert float(rows["exponential", "half-life 0.5s"]["delay s"]) == pytest.approx(0.5, abs=0.09)
+        assert float(rows[method, "window 1s"]["median delay s"]) == pytest.approx(0.5, abs=0.09), "half the window"
+    assert float(rows["exponential", "half-life 0.5s"]["median delay s"]) == pytest.approx(0.5, abs=0.09)
     (chosen,) = (row for row in rows.values() if row["choice"] == "chosen")
     assert float(chosen["flips a minute"]) < 0.2 * float(raw["flips a minute"])
     how = f"{chosen['method']}, {chosen['parameter']}"

@@ -27,7 +27,7 @@ from edgevid.sources import SAMPLE_NAMES
 from edgevid.units import time_seconds
 from edgevid_bench.output.writers import csv_text, markdown_table, write_text
 from edgevid_bench.tuning.streams import Stream, read_stream, read_truth
-from edgevid_bench.tuning.tradeoff import RAW, Point, front, knee, measure, settings
+from edgevid_bench.tuning.tradeoff import RAW, Point, cuts, front, knee, measure, settings
 
 EPILOG = """
 \b
@@ -67,7 +67,13 @@ TEXT_COLUMNS = ("method", "parameter", "choice")
     shell_complete=completing(METHODS),
     help="Try these.",
 )
-@click.option("--max-delay", metavar="TIME", default="2s", show_default=True, help="Choose none with a longer delay.")
+@click.option(
+    "--max-delay",
+    metavar="TIME",
+    default="2s",
+    show_default=True,
+    help="Choose none where more than one decision in ten is later.",
+)
 @engine_options
 @click.option("--dry-run", is_flag=True, help="Change nothing in the bundle.")
 @click.option(
@@ -150,12 +156,13 @@ def _show(progress: Progress, task: TaskID, done: int, expected: int | None) -> 
 
 
 def _measured(methods: Sequence[str], streams: Sequence[Stream], terminal: Terminal) -> list[Point]:
-    tried = settings(methods, max(stream.seconds for stream in streams) / 2)
+    tried = settings(methods, max(stream.seconds for stream in streams) / 4)
+    artificial = cuts(streams)
     points = []
     with terminal.progress("settings") as progress:
         task = progress.add_task("smoothing", total=len(tried))
         for smoothing in tried:
-            points.append(measure(smoothing, streams))
+            points.append(measure(smoothing, streams, artificial))
             progress.update(task, advance=1, description=str(smoothing))
     return points
 
@@ -164,12 +171,14 @@ def _rows(points: Sequence[Point], best: Sequence[Point], chosen: Point) -> list
     """Return the table, its heading first: the front is marked, and the knee."""
     labelled = any(point.accuracy is not None for point in points)
     right = ["right"] if labelled else []
-    rows: list[tuple[str, ...]] = [("method", "parameter", "flips a minute", "delay s", "p90 s", *right, "choice")]
+    rows: list[tuple[str, ...]] = [
+        ("method", "parameter", "flips a minute", "median delay s", "p90 s", *right, "choice")
+    ]
     for point in points:
         method, _, parameter = str(point.smoothing).partition(", ")
         mark = "chosen" if point is chosen else "best for its delay" if point in best else ""
         right = [] if point.accuracy is None else [f"{point.accuracy:.3f}"]
-        numbers = (f"{point.flips:.1f}", f"{point.delay_s:.2f}", f"{point.delay_p90_s:.2f}")
+        numbers = (f"{point.flips:.1f}", f"{point.median_s:.2f}", f"{point.delay_s:.2f}")
         rows.append((method, parameter, *numbers, *right, mark))
     return rows
 
@@ -187,8 +196,8 @@ def _verdict(points: Sequence[Point], chosen: Point) -> list[str]:
     raw = next(point for point in points if point.smoothing == RAW)
     fewer = f"{1 - chosen.flips / raw.flips:.0%} fewer than {raw.flips:.1f}" if raw.flips else "as many as"
     text = (
-        f"{chosen.smoothing}: {chosen.flips:.1f} label flips a minute, {fewer} without smoothing; a decision comes "
-        f"{chosen.delay_s:.2f} s late (90 % of them within {chosen.delay_p90_s:.2f} s)"
+        f"{chosen.smoothing}: {chosen.flips:.1f} label flips a minute, {fewer} without smoothing; nine decisions "
+        f"of ten come within {chosen.delay_s:.2f} s, half of them within {chosen.median_s:.2f} s"
     )
     lines = [text]
     if chosen.accuracy is not None and raw.accuracy is not None:

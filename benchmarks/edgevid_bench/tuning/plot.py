@@ -52,14 +52,14 @@ def draw(points: Sequence[Point], chosen: Point, title: str, delay_of: str, path
         chosen.delay_s, chosen.flips, "o", markersize=16, markerfacecolor="none", markeredgecolor="black", label="knee"
     )
     axes.annotate(
-        f"{chosen.smoothing}\n{chosen.flips:.1f} flips a minute, {chosen.delay_s:.2f} s",
+        f"{chosen.smoothing}\n{chosen.flips:.1f} flips a minute, within {chosen.delay_s:.2f} s",
         (chosen.delay_s, chosen.flips),
         xytext=(0.25, 0.75),  # above the curves, which fall
         textcoords="axes fraction",
         bbox={"facecolor": "white", "edgecolor": "none"},
         arrowprops={"arrowstyle": "-", "color": "grey"},
     )
-    axes.set(xlabel=f"delay {delay_of}, seconds (median)", ylabel="label flips a minute", title=title)
+    axes.set(xlabel=f"delay {delay_of}, seconds (90 % are within it)", ylabel="label flips a minute", title=title)
     axes.set_xlim(left=-0.02 * axes.get_xlim()[1])
     axes.set_ylim(bottom=0)
     axes.grid(color="#dddddd", linewidth=0.6)

@@ -13,12 +13,13 @@ import numpy.typing as npt
 from edgevid.methods import METHODS, MethodName, Smoothing, new_method
 from edgevid_bench.tuning.streams import UNKNOWN, Stream
 
-__all__ = ["RAW", "Point", "front", "knee", "measure", "settings"]
+__all__ = ["RAW", "Cut", "Point", "cuts", "front", "knee", "measure", "settings"]
 
 RAW = Smoothing(window=1)
 SECONDS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)  # of windows, and of twice the half-lives
 STAYS = (0.9, 0.99, 0.999, 0.9999, 0.999999, 0.99999999)
 CUTS = 24  # artificial ones
+NEAR = 25  # frames on each side of one by which its labels are told
 HALF_LIVES = 10  # after so many, nothing is left
 HMM_REACH_S = 10.0
 
@@ -30,15 +31,15 @@ class Point:
     Attributes:
         smoothing: which.
         flips: changes of the label in a minute of video.
-        delay_s: how long after a cut the label is the new scene's: the median.
-        delay_p90_s: the 90th percentile.
+        median_s: how long after a cut the label is the new scene's, in seconds: the median.
+        delay_s: within which time it is at nine cuts of ten; what is chosen by.
         accuracy: the share of labelled frames where the label is the true one; None without labels.
     """
 
     smoothing: Smoothing
     flips: float
+    median_s: float
     delay_s: float
-    delay_p90_s: float
     accuracy: float | None = None
 
 
@@ -58,16 +59,12 @@ def settings(methods: Iterable[str], longest_s: float) -> list[Smoothing]:
     return found
 
 
-def measure(smoothing: Smoothing, streams: Sequence[Stream]) -> Point:
-    """Measure one way of smoothing.
-
-    The delay is that of the true labels' beginnings where there are any, else of artificial cuts; see
-    :func:`delays_at_cuts`.
-    """
+def measure(smoothing: Smoothing, streams: Sequence[Stream], artificial: Sequence[Cut]) -> Point:
+    """Measure one way of smoothing; the delay is that after true labels begin, or where there are none, after cuts."""
     shown = [labels(smoothing, stream.rows, stream.times) for stream in streams]
     minutes = sum(stream.seconds for stream in streams) / 60
     flips = sum(int(np.count_nonzero(np.diff(each))) for each in shown)
-    delays = delays_of_truth(shown, streams) or delays_at_cuts(smoothing, streams)
+    delays = delays_of_truth(shown, streams) or [delay_at(cut, smoothing) for cut in artificial]
     median, p90 = np.percentile(delays, (50, 90), method="inverted_cdf")
     return Point(smoothing, flips / minutes, float(median), float(p90), _accuracy(shown, streams))
 
@@ -99,59 +96,80 @@ def delays_of_truth(shown: Sequence[npt.NDArray[np.intp]], streams: Sequence[Str
     return delays
 
 
-def delays_at_cuts(smoothing: Smoothing, streams: Sequence[Stream]) -> list[float]:
-    """Return how long after each of some artificial cuts the label is that of the new scene, in seconds.
+@dataclass(frozen=True)
+class Cut:
+    """An artificial cut: a clip up to a frame, then one from a frame on, in which the classes have other names.
 
-    A cut joins the beginning of one clip to the end of another or the same one, in which the classes have changed their
-    names: so the new scene has other labels, and the model is as sure of them, and flickers as much, as on real clips.
-    The new scene's label is the one that the same smoothing would show had there been no cut.
+    So the new scene has another label, and the model is as sure of it, and flickers as much, as on real clips.
+
+    Attributes:
+        before: the clip before the cut.
+        last: the number of its last frame.
+        after: the clip after it.
+        first: the number of its first frame.
     """
-    reach_s = _reach_s(smoothing)
-    longest = max(streams, key=lambda stream: stream.seconds)
-    # As much as the method looks back on lies before either place, and after it.
-    usable = [stream for stream in streams if stream.seconds >= 2 * reach_s] or [longest]
+
+    before: Stream
+    last: int
+    after: Stream
+    first: int
+
+    @property
+    def turn(self) -> int:
+        """By how many classes their names are exchanged: by half of them, or so many more that the label is another."""
+        classes = self.before.rows.shape[1]
+        old = self.before.rows[max(0, self.last + 1 - NEAR) : self.last + 1].mean(axis=0).argmax()
+        new = self.after.rows[self.first : self.first + NEAR].mean(axis=0).argmax()
+        turns = (*range(classes // 2, classes), *range(classes // 2))
+        return next((turn for turn in turns if (new + turn) % classes != old), 0)
+
+
+def cuts(streams: Sequence[Stream]) -> list[Cut]:
+    """Return some cuts, the same for every way of smoothing: late in a clip, to early in another or the same one.
+
+    Clips less than half as long as the longest are left out, since little would come before a cut, or after it.
+    """
+    longest_s = max(stream.seconds for stream in streams)
+    usable = [stream for stream in streams if stream.seconds >= longest_s / 2]
     random = np.random.default_rng(0)
-    delays = []
+    found = []
     for number in range(CUTS):
         before, after = usable[number % len(usable)], usable[(number // len(usable)) % len(usable)]
-        cut = _place(before, min(reach_s, before.seconds / 2), random)
-        entry = _place(after, min(reach_s, after.seconds / 2), random)
-        delays.append(_delay(smoothing, before, cut, after, entry, reach_s))
-    return delays
+        last = int(len(before.times) * random.uniform(0.5, 1)) - 1
+        found.append(Cut(before, max(0, last), after, int(len(after.times) * random.uniform(0, 0.5))))
+    return found
+
+
+def delay_at(cut: Cut, smoothing: Smoothing) -> float:
+    """Return how long after a cut the label is that of the new scene, in seconds; at most until its end.
+
+    That is the one that the same smoothing would show had there been no cut.
+    """
+    classes = cut.before.rows.shape[1]
+    joined, alone = new_method(smoothing, classes), new_method(smoothing, classes)
+    renamed = np.roll(cut.after.rows, cut.turn, axis=1)
+    step_s = cut.after.seconds / len(cut.after.times)
+    shift = float(cut.before.times[cut.last] - cut.after.times[cut.first]) + step_s
+    begin = int(np.searchsorted(cut.before.times, cut.before.times[cut.last] - _reach_s(smoothing)))
+    for index in range(begin, cut.last + 1):
+        joined.update(cut.before.rows[index], float(cut.before.times[index]))
+    for index in range(cut.first):
+        alone.update(renamed[index], float(cut.after.times[index]))
+    for index in range(cut.first, len(cut.after.times)):
+        time = float(cut.after.times[index])
+        if joined.update(renamed[index], time + shift).argmax() == alone.update(renamed[index], time).argmax():
+            break
+    return float(cut.after.times[index] - cut.after.times[cut.first])
 
 
 def _reach_s(smoothing: Smoothing) -> float:
+    """Return how much of what came before can matter, in seconds."""
     parameter = METHODS[smoothing.method].parameter
     if parameter == "half_life_s":
         return HALF_LIVES * smoothing.half_life_s
     if parameter == "stay":
         return HMM_REACH_S
     return float(str(smoothing.window).removesuffix("s")) if isinstance(smoothing.window, str) else 0.0
-
-
-def _place(stream: Stream, apart_s: float, random: np.random.Generator) -> int:
-    """Return the number of a frame, so far from the beginning and the end of a stream."""
-    low, high = np.searchsorted(stream.times - stream.times[0], (apart_s, stream.seconds - apart_s))
-    return int(random.integers(max(1, low), max(2, low + 1, high)).clip(1, len(stream.times) - 1))
-
-
-def _delay(smoothing: Smoothing, before: Stream, cut: int, after: Stream, entry: int, reach_s: float) -> float:
-    classes = before.rows.shape[1]
-    joined, alone = new_method(smoothing, classes), new_method(smoothing, classes)
-    renamed = np.roll(after.rows, max(1, classes // 2), axis=1)
-    shift = float(before.times[cut] - after.times[entry])
-    for stream, rows, end, method, by in (
-        (before, before.rows, cut, joined, 0.0),
-        (after, renamed, entry, alone, shift),
-    ):
-        begin = np.searchsorted(stream.times, stream.times[end] - reach_s)
-        for index in range(int(begin), end):
-            method.update(rows[index], float(stream.times[index]) + by)
-    for index in range(entry, len(after.times)):
-        time = float(after.times[index]) + shift
-        if joined.update(renamed[index], time).argmax() == alone.update(renamed[index], time).argmax():
-            break
-    return float(after.times[index] - after.times[entry])
 
 
 def _accuracy(shown: Sequence[npt.NDArray[np.intp]], streams: Sequence[Stream]) -> float | None:
@@ -166,7 +184,7 @@ def _accuracy(shown: Sequence[npt.NDArray[np.intp]], streams: Sequence[Stream]) 
 def front(points: Iterable[Point], longest_s: float = math.inf) -> list[Point]:
     """Return the points that no other beats in both flips and delay, by rising delay, up to a delay."""
     best: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.delay_s, point.flips, point.delay_p90_s)):
+    for point in sorted(points, key=lambda point: (point.delay_s, point.flips, point.median_s)):
         if point.delay_s <= longest_s and (not best or point.flips < best[-1].flips):
             best.append(point)
     return best
