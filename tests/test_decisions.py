@@ -58,6 +58,16 @@ def test_a_label_holds_for_a_time() -> None:
     assert labels(rows, Decisions(hold_s=0.25)) == ["cat", "cat", "cat", "dog", "dog"]
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_how_long_a_label_holds_does_not_depend_on_how_times_are_rounded(multi_label: bool) -> None:
+    """0.3 s are three steps of a tenth, at any of the starts whose sum with 0.3 is above or below the exact one."""
+    for begin in range(50):
+        smoother = Smoother(LABELS, Smoothing(window=1), Decisions(hold_s=0.3), multi_label=multi_label)
+        rows = [[0.9, 0.1, 0], *[[0.1, 0.9, 0]] * 4]
+        shown = [smoother.update(np.array(row, np.float32), i, (begin + i) / 10) for i, row in enumerate(rows)]
+        assert [any(label == "cat" for label, _ in each.holding) for each in shown] == [True] * 3 + [False] * 2, begin
+
+
 def test_a_gap_ends_what_held() -> None:
     smoother = Smoother(LABELS, Smoothing(window=1), Decisions(enter=0.6, leave=0.1))
     assert smoother.update(np.array([0.7, 0.2, 0.1], np.float32), 0, 0.0).label == "cat"

@@ -90,7 +90,26 @@ def test_clear_forgets() -> None:
     np.testing.assert_array_equal(ring.push(np.array([0, 1], np.float32)), [0, 1])
 
 
-@pytest.mark.parametrize("window", [0, -1, "64 frames", "", 1.5, None, 10**9, "0s", "-2s"])
+def test_a_gap_costs_as_many_rows_as_would_have_come_whatever_gaps_came_before() -> None:
+    ring, time, held = RingBuffer(100, 1), 0.0, []
+    for _ in range(4):
+        for _ in range(30):
+            ring.push(np.array([1], np.float32), time)
+            time += 0.125
+        ring.pass_over(1.0)
+        held.append(len(ring))
+        time += 1.0
+    assert held == [22, 44, 66, 88], "eight a second"
+
+
+def test_of_a_row_without_a_rate_nothing_is_left_after_a_gap() -> None:
+    ring = RingBuffer(4, 1)
+    ring.push(np.array([1], np.float32))
+    ring.pass_over(60.0)
+    assert len(ring) == 0
+
+
+@pytest.mark.parametrize("window", [0, -1, "64 frames", "", 1.5, None, 10**9, "0s", "-2s", "61m", "1e3d"])
 def test_a_window_that_cannot_be_meant(window: object) -> None:
     with pytest.raises(UsageError, match=r"expected a whole number of predictions from 1 .* or a time"):
         RingBuffer(window, 2)  # type: ignore[arg-type]

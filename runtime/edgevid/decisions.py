@@ -10,6 +10,7 @@ import numpy as np
 from edgevid.arrays import Scores
 from edgevid.errors import UsageError
 from edgevid.record import Record
+from edgevid.window import TIME_TOLERANCE_S
 
 __all__ = ["NONE", "UNCERTAIN", "Decider", "Decisions", "new_decider"]
 
@@ -87,7 +88,7 @@ class OneLabel(Decider):
     def decide(self, scores: Scores, time: float) -> tuple[int, ...]:
         """Return the class that holds, or none."""
         best, held = int(scores.argmax()), self._held
-        if held is not None and time - self._since < self._hold_s:
+        if held is not None and time - self._since < self._hold_s - TIME_TOLERANCE_S:
             return (held,)
         if best != held and self._may_begin(scores, best):
             self._held, self._since = best, time
@@ -123,7 +124,8 @@ class ManyLabels(Decider):
     def decide(self, scores: Scores, time: float) -> tuple[int, ...]:
         """Return the classes that hold, the best first."""
         begins = ~self._held & (scores >= self._enter)
-        ends = self._held & (scores < self._leave) & (time - self._since >= self._hold_s)
+        held_long = time - self._since >= self._hold_s - TIME_TOLERANCE_S
+        ends = self._held & (scores < self._leave) & held_long
         self._since[begins] = time
         self._held ^= begins | ends
         held = np.flatnonzero(self._held)

@@ -7,12 +7,11 @@ import math
 import numpy as np
 
 from edgevid.arrays import Probabilities, Scores
-from edgevid.window import MAX_WINDOW, Window, parse_window
+from edgevid.window import MAX_WINDOW, TIME_TOLERANCE_S, Window, parse_window
 
 __all__ = ["RingBuffer"]
 
 FIRST_ROWS = 64  # of a window in seconds, which has as many rows as come; it doubles when it is full
-TIME_TOLERANCE_S = 1e-6  # timestamps are rounded: 2 s at 25 frames a second are 50 frames, and not 50 or 51
 
 
 class RingBuffer:
@@ -78,13 +77,14 @@ class RingBuffer:
 
         A window in seconds forgets them anyway, by their times.
         """
-        if self._count < 2 or not math.isinf(self.window.seconds):
+        if not self._count or not math.isinf(self.window.seconds):
             return
         newest = (self._oldest + self._count - 1) % len(self._rows)
         span = float(self._times[newest] - self._times[self._oldest])
         missing = self._count if not span else math.ceil(gap_s * (self._count - 1) / span)
         for _ in range(min(missing, self._count)):
             self._forget_oldest()
+        self._times += gap_s  # at the next gap, this one is no time in which predictions came
 
     def clear(self) -> None:
         """Forget every prediction."""
