@@ -68,8 +68,16 @@ def pooled(form: Callable[[Rows], Rows], rows: Rows, times: Rows, how: Smoothing
 
 
 def exponential(rows: Rows, times: Rows, how: Smoothing) -> Rows:
-    values, seconds = intervals(rows, times)
-    return mean(values, seconds * 0.5 ** ((times[-1] - times) / how.half_life_s))
+    """Integrate straight lines between the frames, weighted by age, by Gauss's rule with eight places a step."""
+    if len(rows) == 1:
+        return np.asarray(rows[0])
+    places, weights = np.polynomial.legendre.leggauss(8)
+    share = (places[:, None] + 1) / 2
+    steps = np.diff(times)
+    at = times[:-1] + share * steps
+    weight = weights[:, None] * steps * 0.5 ** ((times[-1] - at) / how.half_life_s)
+    values = rows[:-1] + share[..., None] * np.diff(rows, axis=0)
+    return np.asarray((weight[..., None] * values).sum(axis=(0, 1)) / weight.sum())
 
 
 def highest(rows: Rows, times: Rows, how: Smoothing) -> Rows:
@@ -140,6 +148,40 @@ def test_the_delay_at_a_cut_is_the_one_stated(method: Any, delay_s: float) -> No
         if prediction.label == "b":
             break
     assert prediction.time - 4.0 == pytest.approx(delay_s, abs=0.041)
+
+
+@pytest.mark.parametrize("method", ["mean", "vote", "log-mean", "exponential"])
+def test_of_frames_that_are_farther_apart_than_it_looks_back_the_last_one_counts(method: Any) -> None:
+    """As with --max-fps 0.1, or where a file has no frames for a while."""
+    smoother = Smoother("ab", Smoothing(method=method, window="2s", half_life_s=1.0))
+    for index, (row, label) in enumerate([([0.9, 0.1], "a"), ([0.1, 0.9], "b"), ([0.9, 0.1], "a")]):
+        assert smoother.update(np.array(row, np.float32), index, index * 10.0).label == label
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_frames_at_the_same_time(method: Any) -> None:
+    """A timestamp twice, and all the same: no division by nothing, and the scores stay probabilities."""
+    for times in ([5.0] * 6, [0.0, 0.0, 0.04, 0.04, 0.08, 0.08]):
+        steady = new_method(Smoothing(method=method, window="1s"), 3)
+        for row, time in zip(np.random.default_rng(0).dirichlet(np.ones(3), 6), times, strict=True):
+            scores = steady.update(row.astype(np.float32), time)
+            assert np.isfinite(scores).all()
+            assert scores.sum() == pytest.approx(1.0, abs=1e-6) or method == "max"
+
+
+def test_a_gap_turns_the_label_of_an_hmm_as_often_as_frames_are_missing() -> None:
+    """Also the second gap after a single frame, and where the stream does not begin at 0."""
+    rows = np.random.default_rng(4).dirichlet(np.ones(3), 5)
+    steady = new_method(Smoothing(method="hmm", stay=0.9), 3)
+    turn = np.full((3, 3), 0.05) + np.eye(3) * 0.85
+    expected, time = np.full(3, 1 / 3), 50.0
+    for row, missing in zip(rows, (0, 0, 0, 5, 5), strict=True):
+        if missing:
+            steady.pass_over(missing / 10)
+        expected = (np.linalg.matrix_power(turn, missing + 1) @ expected) * row
+        expected /= expected.sum()
+        time += 0.1 * (missing + 1)
+        np.testing.assert_allclose(steady.update(row.astype(np.float32), time), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)

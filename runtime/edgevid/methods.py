@@ -97,7 +97,7 @@ class Intervals:
         longest_s: after so many seconds without one, moments do not belong together.
     """
 
-    def __init__(self, classes: int, longest_s: float = math.inf) -> None:
+    def __init__(self, classes: int, longest_s: float) -> None:
         self._longest_s = longest_s
         self._before = np.zeros(classes, np.float64)
         self._row = np.zeros(classes + 1, np.float64)
@@ -157,34 +157,46 @@ class Windowed(Method):
 
 
 class Exponential(Method):
-    """The mean over all time so far, weighted by 2^(−age ÷ half-life): it needs no window."""
+    """The mean over all time so far, weighted by 2^(−age ÷ half-life): it needs no window.
+
+    Between two frames the probabilities are taken to change in a straight line, which is integrated exactly, however
+    far apart they are (Eckner, "Algorithms for Unevenly Spaced Time Series: Moving Averages and Other Rolling
+    Operators", 2012). A frame alone stands for next to no time.
+    """
 
     def __init__(self, smoothing: Smoothing, classes: int, multi_label: bool) -> None:
-        self._half_life_s = smoothing.half_life_s
-        self._intervals = Intervals(classes)
-        self._total = np.zeros(classes + 1, np.float64)
+        self._lifetime_s = smoothing.half_life_s / math.log(2)
+        self._before, self._row = np.ones(classes + 1, np.float64), np.ones(classes + 1, np.float64)
+        self._total, self._weighted = np.zeros(classes + 1, np.float64), np.zeros(classes + 1, np.float64)
         self._scores = np.zeros(classes, np.float64)
-        self._time = 0.0
+        self._time, self._alone = -math.inf, True
 
     def update(self, probabilities: Probabilities, time: float) -> Scores:
         """Add a frame's class probabilities, and return the scores."""
-        faded = 2.0 ** (-(time - self._time) / self._half_life_s)
-        self._time = time
-        np.multiply(self._total, faded, out=self._total)
-        np.copyto(self._scores, probabilities)
-        np.add(self._total, self._intervals.add(self._scores, time), out=self._total)
+        step = (time - self._time) / self._lifetime_s
+        left = math.exp(-step)
+        before, now = 0.0, MOMENT_S
+        if step and not self._alone:
+            mean_left = -math.expm1(-step) / step  # of what is spread evenly over the step
+            before, now = mean_left - left, 1 - mean_left
+        self._time, self._alone = time, False
+        np.copyto(self._row[:-1], probabilities)
+        np.multiply(self._total, left, out=self._total)
+        for frame, weight in ((self._before, before), (self._row, now)):
+            np.multiply(frame, weight, out=self._weighted)
+            np.add(self._total, self._weighted, out=self._total)
+        self._before, self._row = self._row, self._before
         np.divide(self._total[:-1], self._total[-1], out=self._scores)
         return self._scores
 
     def pass_over(self, gap_s: float) -> None:
         """Leave the gap out; the age of what was before it fades that."""
-        self._intervals.cut()
+        self._alone = True
 
     def reset(self) -> None:
         """Forget everything."""
         self._total.fill(0)
-        self._intervals.cut()
-        self._time = 0.0
+        self._time, self._alone = -math.inf, True
 
 
 class Hmm(Method):
@@ -203,11 +215,13 @@ class Hmm(Method):
         self._fading = smoothing.stay - self._turn
         self._belief = np.full(classes, 1 / self._labels, np.float64)
         self._row, self._other = np.zeros(classes, np.float64), np.zeros(classes, np.float64)
-        self._time = self._step_s = 0.0
+        self._time, self._step_s = math.inf, 0.0  # seconds from one frame to the next; none is known yet
 
     def update(self, probabilities: Probabilities, time: float) -> Scores:
         """Add a frame's class probabilities, and return the scores."""
-        self._step_s, self._time = time - self._time, time
+        if math.isfinite(self._time):
+            self._step_s = time - self._time
+        self._time = time
         belief, row = self._belief, self._row
         self._fade(self._fading)
         np.copyto(row, probabilities)
@@ -229,11 +243,12 @@ class Hmm(Method):
         """Let the labels turn as often as frames are missing."""
         missing = gap_s / self._step_s if self._step_s else math.inf
         self._fade(self._fading**missing)
+        self._time = math.inf  # until the frame after the next, the step is that from before the gap
 
     def reset(self) -> None:
         """Hold all labels for equally probable again."""
         self._belief.fill(1 / self._labels)
-        self._time = self._step_s = 0.0
+        self._time, self._step_s = math.inf, 0.0
 
     def _fade(self, rest: float) -> None:
         """Come nearer to all labels being equally probable: of the distance to that, ``rest`` is left."""
@@ -254,7 +269,9 @@ class Kind:
 METHODS: Mapping[str, Kind] = MappingProxyType(
     {
         "mean": Kind(Windowed, "window", "half the window", "two additions"),
-        "exponential": Kind(Exponential, "half_life_s", "the half-life", "a multiplication and an addition; no window"),
+        "exponential": Kind(
+            Exponential, "half_life_s", "the half-life", "three multiplications and two additions; no window"
+        ),
         "vote": Kind(Windowed, "window", "half the window", "two additions and a maximum"),
         "max": Kind(Windowed, "window", "up to the window", "two comparisons"),
         "log-mean": Kind(Windowed, "window", "half the window", "a logarithm, two additions and an exponential"),
