@@ -116,6 +116,11 @@ def test_a_program_that_hangs_ends_with_the_run(bundle_path: Path, clip: Path, t
         time.sleep(0.05)
 
 
+def test_a_program_that_is_killed_is_told(cli: Cli, bundle_path: Path, clip: Path) -> None:
+    outcome = cli("run", bundle_path, "--source", clip, "--window", 60, "--on-event", "sh -c 'kill -9 $$'")
+    assert "--on-event sh: killed by signal 9" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

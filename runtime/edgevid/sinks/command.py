@@ -23,7 +23,6 @@ __all__ = ["Command", "parse_command"]
 TIMEOUT_S = 10.0
 MOST_WAITING = 100
 PATIENCE_S = 1.5  # of the two seconds that a live run, or one that was stopped, may take to end
-LINE_LENGTH = 200
 
 
 class Command:
@@ -49,8 +48,7 @@ class Command:
         self.dropped = 0
         self._waiting: deque[Event] = deque()
         self._changed = threading.Condition()
-        self._deadline: float | None = None
-        self._ended = False
+        self._ended = self._closed = False
         self._running: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._work, name="edgevid-command", daemon=True)
         self._thread.start()
@@ -80,6 +78,7 @@ class Command:
         while self._thread.is_alive() and (time.monotonic() < patience_ends or not (self._live or self._stop.is_set())):
             self._thread.join(0.05)
         with self._changed:
+            self._closed = True
             self.dropped += len(self._waiting)
             self._waiting.clear()
             if self._running:
@@ -103,17 +102,26 @@ class Command:
             with subprocess.Popen(  # noqa: S603 - the user's own command
                 self._words, stdin=subprocess.PIPE, stdout=2, start_new_session=True
             ) as process:
-                self._running = process
+                self._set_running(process)
                 try:
                     process.communicate(msgspec.json.encode(event.to_dict()) + b"\n", timeout=TIMEOUT_S)
                 except subprocess.TimeoutExpired:
                     _kill(process)
                     return f"killed after {TIMEOUT_S:g} s"
                 finally:
-                    self._running = None
+                    self._set_running(None)
         except OSError as error:
             return str(error.strerror)
+        if process.returncode < 0:
+            ended = ", as the run ended" if self._closed else ""
+            return f"killed by signal {-process.returncode}{ended}"
         return f"exit status {process.returncode}" if process.returncode else ""
+
+    def _set_running(self, process: subprocess.Popen[bytes] | None) -> None:
+        with self._changed:
+            self._running = process
+            if process and self._closed:  # which happened while it was started
+                _kill(process)
 
 
 def parse_command(text: str) -> list[str]:
