@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
+from edgevid import Smoothing
+from edgevid_bench.tuning.streams import Stream
+from edgevid_bench.tuning.tradeoff import cuts, measure
 from tests.conftest import Outcome, write_clip
 
 Cli = Callable[..., Outcome]
@@ -87,6 +91,33 @@ def test_with_the_truth_it_measures_delay_and_accuracy(
     assert float(mean[5]) == pytest.approx(1 - 2 * 0.5 / 9, abs=0.02), "half a second is wrong after each of two cuts"
 
 
+def test_a_clip_of_one_true_label_is_cut_artificially(
+    cli: Cli, own_bundle: Path, flickering: Path, truth: Path, tmp_path: Path
+) -> None:
+    truth.write_text("start,end,label\n0,9,red\n")
+    picture = tmp_path / "tune.svg"
+    options = ("--truth", truth, "--methods", "mean", "--dry-run", "--output", picture)
+    outcome = cli("tune", own_bundle, "--clip", flickering, *options)
+    assert "right on 3" in outcome.out
+    assert "s after an artificial cut, half of them" in outcome.out
+    assert "after an artificial cut" in picture.read_text()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_cut_changes_the_label_also_where_there_are_few(classes: int) -> None:
+    scene = np.arange(1500) // 250 % classes
+    rows = np.where(np.eye(classes)[scene] > 0, 0.9, 0.1 / (classes - 1)).astype(np.float32)
+    stream = Stream("scenes", np.arange(1500) / 25, rows)
+    assert measure(Smoothing(window="2s"), [stream], cuts([stream])).median_s == pytest.approx(1.0, abs=0.05)
+
+
+def test_what_never_flips_says_nothing_of_smoothing(cli: Cli, own_bundle: Path, tmp_path: Path) -> None:
+    steady = write_clip(tmp_path / "steady.mp4", ["red"] * 50)
+    before = (own_bundle / "edgevid.json").read_bytes()
+    assert "the label never changes, even without smoothing" in cli("tune", own_bundle, "--clip", steady).error
+    assert (own_bundle / "edgevid.json").read_bytes() == before
+
+
 def test_several_clips_and_their_truth(
     cli: Cli, own_bundle: Path, flickering: Path, clip: Path, tmp_path: Path
 ) -> None:
@@ -94,6 +125,8 @@ def test_several_clips_and_their_truth(
     truth.write_text(f"clip,start,end,label\n{clip.name},0,0.6,red\nscenes.mp4,0,3,red\nscenes.mp4,3,6,green\n")
     clips = ("--clip", flickering, "--clip", clip)
     assert cli("tune", own_bundle, *clips, "--truth", truth, "--methods", "mean", "--dry-run").status == 0
+    truth.write_text("clip,start,end,label\nscenes.mp4,0,3,red\n,3,6,green\n")
+    assert "line 3: clip '' is none of those" in cli("tune", own_bundle, *clips, "--truth", truth).error
     truth.write_text("clip,start,end,label\nscenes.mp4,0,3,red\n")
     assert f"nothing about {clip}" in cli("tune", own_bundle, *clips, "--truth", truth).error
 
@@ -123,6 +156,12 @@ def test_a_signed_bundle_is_not_changed(cli: Cli, own_bundle: Path, flickering: 
         ("start,end,label\n0,2,red\n1,3,blue\n", "line 3: 1 to 3 s is labelled already"),
         ("clip,start,end,label\nother.mp4,0,2,red\n", "clip 'other.mp4' is none of those given"),
         ("start,end,label\n", "nothing about"),
+        ("start,end,label\n0,3,red, dark\n", "line 2: more cells than columns; put a label with a comma in quotes"),
+        ("start,end,label\n100,200,red\n", "none of its lines is about a frame of"),
+        (
+            "start,end,label\n0,3,red\n3,9,grey\n",
+            "--max-delay 2s: nine true labels of ten take 5.96 s to be shown, at best",
+        ),
     ],
 )
 def test_a_truth_that_cannot_be_meant(

@@ -27,6 +27,7 @@ from edgevid.classifier import VideoClassifier
 from edgevid.engine import share_cores
 from edgevid.methods import Smoothing
 from edgevid.sources import open_source
+from edgevid.window import parse_window
 from edgevid_bench.tuning.streams import Stream, read_stream
 from edgevid_bench.tuning.tradeoff import labels
 
@@ -118,7 +119,7 @@ def print_rates(streams: Sequence[Stream], seconds: str) -> None:
     say(f"\nclip                  frames kept      labels with {seconds}   with as many frames   changes moved by, s")
     for stream in streams:
         everything = np.arange(len(stream.times))
-        span_s = float(seconds.removesuffix("s"))
+        span_s = parse_window(seconds).seconds
         frames = max(1, round(span_s * (len(stream.times) - 1) / (stream.times[-1] - stream.times[0])))
         half = [everything[::2]]
         random = [everything[np.random.default_rng(seed).random(len(everything)) >= DROPPED] for seed in range(SEEDS)]

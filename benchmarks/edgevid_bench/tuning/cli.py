@@ -27,7 +27,7 @@ from edgevid.sources import SAMPLE_NAMES
 from edgevid.units import time_seconds
 from edgevid_bench.output.writers import csv_text, markdown_table, write_text
 from edgevid_bench.tuning.streams import Stream, read_stream, read_truth
-from edgevid_bench.tuning.tradeoff import RAW, Point, cuts, front, knee, measure, settings
+from edgevid_bench.tuning.tradeoff import RAW, Point, cuts, front, knee, measure, settings, true_labels_begin
 
 EPILOG = """
 \b
@@ -36,9 +36,10 @@ Examples:
   edgevid tune model.edgevid --clip drive.mp4 --truth drive.csv --max-delay 1s
   edgevid tune --clip a.mp4 --clip b.mp4 --methods mean,exponential --dry-run --output tune.svg --output tune.csv
 \b
-Without --truth the delay is measured at artificial cuts: a clip goes on as another, in which the classes have changed
-their names. With --truth, a CSV file with the columns start,end,label (seconds; of several clips, and clip), it is
-measured where true labels begin, and how often the label is right is measured, too.
+Without --truth, or where no label of it begins within a clip, the delay is measured at artificial cuts: a clip goes on
+as another, in which the classes have changed their names. With --truth, a CSV file with the columns start,end,label
+(seconds; of several clips, and clip), it is measured where true labels begin, and how often the label is right is
+measured, too.
 """
 
 
@@ -106,11 +107,13 @@ def tune(terminal: Terminal, /, **options: Any) -> int:
         streams = _read(classifier, options["clips"], options["truth"], terminal)
     points = _measured(methods, streams, terminal)
     best = front(points, longest_s)
+    _check_choice(points, best, options["max_delay"], ", ".join(options["clips"]))
     chosen = knee(best)
     table = _rows(points, best, chosen)
-    terminal.result(_table(table), *_verdict(points, chosen))
+    delay_of = "after a true label begins" if true_labels_begin(streams) else "after an artificial cut"
+    terminal.result(_table(table), *_verdict(points, chosen, delay_of))
     for path in options["output"]:
-        _write(path, table, points, chosen, streams)
+        _write(path, table, points, chosen, streams, delay_of)
         terminal.result(f"wrote {path}")
     if not options["dry_run"]:
         write_manifest(replace(bundle.manifest, smoothing=chosen.smoothing), bundle.path)
@@ -137,6 +140,20 @@ def _check_bundle(bundle: Bundle, dry_run: bool) -> None:
         raise BundleError(
             f"{bundle.path}: it is signed, and its signature would not fit any more; use --dry-run, or remove "
             f"{signature.name} and sign it again"
+        )
+
+
+def _check_choice(points: Sequence[Point], best: Sequence[Point], max_delay: str, clips: str) -> None:
+    """Refuse to choose where there is nothing to choose by."""
+    if not any(point.flips for point in points):
+        raise UsageError(
+            f"--clip {clips}: the label never changes, even without smoothing; give clips in which it flickers"
+        )
+    if not best:
+        soonest = min(point.delay_s for point in points)
+        raise UsageError(
+            f"--max-delay {max_delay}: nine true labels of ten take {soonest:.2f} s to be shown, at best; "
+            "give a longer one, or look whether --truth fits the clip"
         )
 
 
@@ -192,12 +209,12 @@ def _table(rows: Sequence[tuple[str, ...]]) -> Table:
     return table
 
 
-def _verdict(points: Sequence[Point], chosen: Point) -> list[str]:
+def _verdict(points: Sequence[Point], chosen: Point, delay_of: str) -> list[str]:
     raw = next(point for point in points if point.smoothing == RAW)
     fewer = f"{1 - chosen.flips / raw.flips:.0%} fewer than {raw.flips:.1f}" if raw.flips else "as many as"
     text = (
         f"{chosen.smoothing}: {chosen.flips:.1f} label flips a minute, {fewer} without smoothing; nine decisions "
-        f"of ten come within {chosen.delay_s:.2f} s, half of them within {chosen.median_s:.2f} s"
+        f"of ten come within {chosen.delay_s:.2f} s {delay_of}, half of them within {chosen.median_s:.2f} s"
     )
     lines = [text]
     if chosen.accuracy is not None and raw.accuracy is not None:
@@ -206,7 +223,12 @@ def _verdict(points: Sequence[Point], chosen: Point) -> list[str]:
 
 
 def _write(
-    path: Path, table: Sequence[tuple[str, ...]], points: Sequence[Point], chosen: Point, streams: Sequence[Stream]
+    path: Path,
+    table: Sequence[tuple[str, ...]],
+    points: Sequence[Point],
+    chosen: Point,
+    streams: Sequence[Stream],
+    delay_of: str,
 ) -> None:
     match path.suffix.lower():
         case ".csv":
@@ -216,5 +238,4 @@ def _write(
         case _:
             from edgevid_bench.tuning.plot import draw  # matplotlib comes with it, in half a second
 
-            delay_of = "after a true label begins" if streams[0].truth is not None else "after an artificial cut"
             draw(points, chosen, ", ".join(Path(stream.name).name for stream in streams), delay_of, path)

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgevid.classifier import VideoClassifier
-from edgevid.errors import UsageError
+from edgevid.errors import BackendError, UsageError
 from edgevid.sources import open_source
 from edgevid.sources.feed import Feed
 from edgevid.sources.pick import Pick
 
-__all__ = ["UNKNOWN", "Span", "Stream", "read_stream", "read_truth"]
+__all__ = ["UNKNOWN", "Span", "Stream", "Truth", "read_stream", "read_truth"]
 
 COLUMNS = ("start", "end", "label")
 UNKNOWN = -1  # of a frame that no span of the truth covers
@@ -72,7 +72,8 @@ def read_stream(
 
     Raises:
         SourceError: it cannot be read.
-        UsageError: it is live, or several clips at once, or shorter than two frames.
+        UsageError: it is live, or several clips at once, or shorter than two frames, or no frame of it is labelled.
+        BackendError: the model answered something that is no number.
     """
     times: list[float] = []
     rows: list[npt.NDArray[np.float32]] = []
@@ -85,13 +86,25 @@ def read_stream(
         for frame, row in classifier.rows(feed, read_ahead=True):
             if times and frame.gap_s:
                 raise UsageError(f"--clip {clip}: these are several clips; give --clip for each")
+            probabilities = classifier.of_row(frame, row)
+            if not np.isfinite(probabilities).all():
+                raise BackendError(
+                    f"--clip {clip}, frame {frame.index}: the model answered something that is no probability; "
+                    "try another variant (--variant), this one overflows"
+                )
             times.append(frame.time)
-            rows.append(classifier.of_row(frame, row).copy())
+            rows.append(probabilities.copy())
             on_frame(len(times), feed.frame_count)
     if len(times) < 2:
         raise UsageError(f"--clip {clip}: {len(times)} frame(s); expected a video")
     seconds = np.array(times)
-    return Stream(clip, seconds, np.array(rows), None if spans is None else _truth(seconds, spans))
+    truth = None if spans is None else _truth(seconds, spans)
+    if truth is not None and (truth == UNKNOWN).all():
+        raise UsageError(
+            f"--truth: none of its lines is about a frame of {clip}, which goes from {times[0]:g} to {times[-1]:g} s; "
+            "expected start and end in seconds"
+        )
+    return Stream(clip, seconds, np.array(rows), truth)
 
 
 def _truth(times: npt.NDArray[np.float64], spans: Sequence[Span]) -> Truth:
@@ -114,9 +127,10 @@ def read_truth(path: Path, clips: Sequence[str], labels: Sequence[str]) -> dict[
     spans: dict[str, list[Span]] = {clip: [] for clip in clips}
     for line, row in _rows(path, COLUMNS if len(clips) == 1 else ("clip", *COLUMNS)):
         where = f"--truth {path}, line {line}"
-        clip = names.get(row["clip"]) if row.get("clip") else clips[0]
+        name = row.get("clip") or (clips[0] if len(clips) == 1 else "")
+        clip = names.get(name)
         if clip is None:
-            raise UsageError(f"{where}: clip {row['clip']!r} is none of those given with --clip")
+            raise UsageError(f"{where}: clip {name!r} is none of those given with --clip")
         span = _span(row, classes, where)
         if any(span.start < other.end and other.start < span.end for other in spans[clip]):
             raise UsageError(f"{where}: {span.start:g} to {span.end:g} s is labelled already; a frame has one label")
@@ -137,7 +151,11 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str
     if missing:
         raise UsageError(f"--truth {path}: no column {', '.join(missing)}; expected a first line {','.join(columns)}")
     for row in reader:
-        yield reader.line_num, {name: value or "" for name, value in row.items() if name}
+        if None in row:
+            raise UsageError(
+                f"--truth {path}, line {reader.line_num}: more cells than columns; put a label with a comma in quotes"
+            )
+        yield reader.line_num, {name: value or "" for name, value in row.items()}
 
 
 def _span(row: Mapping[str, str], classes: Mapping[str, int], where: str) -> Span:

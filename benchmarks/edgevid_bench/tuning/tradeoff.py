@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgevid.methods import METHODS, MethodName, Smoothing, new_method
-from edgevid_bench.tuning.streams import UNKNOWN, Stream
+from edgevid.window import parse_window
+from edgevid_bench.tuning.streams import UNKNOWN, Stream, Truth
 
-__all__ = ["RAW", "Cut", "Point", "cuts", "front", "knee", "measure", "settings"]
+__all__ = ["RAW", "Cut", "Point", "cuts", "front", "knee", "measure", "settings", "true_labels_begin"]
 
 RAW = Smoothing(window=1)
 SECONDS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)  # of windows, and of twice the half-lives
@@ -64,7 +66,8 @@ def measure(smoothing: Smoothing, streams: Sequence[Stream], artificial: Sequenc
     shown = [labels(smoothing, stream.rows, stream.times) for stream in streams]
     minutes = sum(stream.seconds for stream in streams) / 60
     flips = sum(int(np.count_nonzero(np.diff(each))) for each in shown)
-    delays = delays_of_truth(shown, streams) or [delay_at(cut, smoothing) for cut in artificial]
+    of_truth = true_labels_begin(streams)
+    delays = delays_of_truth(shown, streams) if of_truth else [delay_at(cut, smoothing) for cut in artificial]
     median, p90 = np.percentile(delays, (50, 90), method="inverted_cdf")
     return Point(smoothing, flips / minutes, float(median), float(p90), _accuracy(shown, streams))
 
@@ -75,21 +78,24 @@ def labels(smoothing: Smoothing, rows: npt.NDArray[np.float32], times: npt.NDArr
     return np.array([method.update(row, time).argmax() for row, time in zip(rows, times.tolist(), strict=True)])
 
 
-def delays_of_truth(shown: Sequence[npt.NDArray[np.intp]], streams: Sequence[Stream]) -> list[float]:
-    """Return how long after each true label's beginning it is shown, in seconds; where it never is, until its end.
+def true_labels_begin(streams: Iterable[Stream]) -> bool:
+    """Return whether any true label begins in a clip; the first label of one has no beginning."""
+    return any(stream.truth is not None and any(_true_spans(stream.truth)) for stream in streams)
 
-    The first label of a clip has no beginning.
-    """
+
+def _true_spans(truth: Truth) -> Iterator[tuple[int, int]]:
+    """Yield the first frame of each true label that begins in a clip, and the first after it."""
+    changes = [*(np.flatnonzero(np.diff(truth)) + 1).tolist(), len(truth)]
+    return ((begin, end) for begin, end in itertools.pairwise(changes) if truth[begin] != UNKNOWN)
+
+
+def delays_of_truth(shown: Sequence[npt.NDArray[np.intp]], streams: Sequence[Stream]) -> list[float]:
+    """Return how long after each true label's beginning it is shown, in seconds; where it never is, until its end."""
     delays = []
     for each, stream in zip(shown, streams, strict=True):
-        truth = stream.truth
-        if truth is None:
+        if (truth := stream.truth) is None:
             continue
-        changes = np.flatnonzero(np.diff(truth)) + 1
-        ends = [*changes[1:], len(truth)]
-        for begin, end in zip(changes, ends, strict=True):
-            if truth[begin] == UNKNOWN:
-                continue
+        for begin, end in _true_spans(truth):
             right = np.flatnonzero(each[begin:end] == truth[begin])
             until = begin + right[0] if len(right) else end - 1
             delays.append(float(stream.times[until] - stream.times[begin]))
@@ -169,7 +175,7 @@ def _reach_s(smoothing: Smoothing) -> float:
         return HALF_LIVES * smoothing.half_life_s
     if parameter == "stay":
         return HMM_REACH_S
-    return float(str(smoothing.window).removesuffix("s")) if isinstance(smoothing.window, str) else 0.0
+    return parse_window(smoothing.window).seconds if smoothing != RAW else 0.0
 
 
 def _accuracy(shown: Sequence[npt.NDArray[np.intp]], streams: Sequence[Stream]) -> float | None:
