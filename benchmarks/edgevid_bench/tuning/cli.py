@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ from edgevid.bundle import Bundle, find_bundle, write_manifest
 from edgevid.classifier import VideoClassifier
 from edgevid.cli.engine_options import engine_options, take_engine
 from edgevid.cli.terminal import Terminal, common_options, completing, completing_paths, listed
-from edgevid.errors import BundleError, MissingExtraError, UsageError
+from edgevid.errors import BundleError, MissingExtraError, SinkError, UsageError
 from edgevid.manifest import MANIFEST_FILE
 from edgevid.methods import METHODS
 from edgevid.signature import SUFFIX
@@ -113,7 +114,10 @@ def tune(terminal: Terminal, /, **options: Any) -> int:
     delay_of = "after a true label begins" if true_labels_begin(streams) else "after an artificial cut"
     terminal.result(_table(table), *_verdict(points, chosen, delay_of))
     for path in options["output"]:
-        _write(path, table, points, chosen, streams, delay_of)
+        try:
+            _write(path, table, points, chosen, streams, delay_of)
+        except OSError as error:
+            raise SinkError(f"--output {path}: it cannot be written ({error.strerror}); name another place") from error
         terminal.result(f"wrote {path}")
     if not options["dry_run"]:
         write_manifest(replace(bundle.manifest, smoothing=chosen.smoothing), bundle.path)
@@ -135,8 +139,12 @@ def _check_bundle(bundle: Bundle, dry_run: bool) -> None:
         raise UsageError(
             f"{bundle.path}: its model answers to each class on its own, with a sigmoid; tune is for one label a frame"
         )
+    if dry_run:
+        return
+    if not os.access(bundle.path, os.W_OK):
+        raise BundleError(f"{bundle.path}: it cannot be changed; use --dry-run, or tune a copy that is yours")
     signature = bundle.path / f"{MANIFEST_FILE}{SUFFIX}"
-    if signature.exists() and not dry_run:
+    if signature.exists():
         raise BundleError(
             f"{bundle.path}: it is signed, and its signature would not fit any more; use --dry-run, or remove "
             f"{signature.name} and sign it again"
