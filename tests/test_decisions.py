@@ -50,7 +50,9 @@ def test_a_better_label_that_may_begin_takes_over_at_once() -> None:
 
 def test_a_margin_is_wanted_to_begin_and_not_to_go_on() -> None:
     rows = [[0.4, 0.35, 0.25], [0.5, 0.3, 0.2], [0.4, 0.45, 0.15], [0.3, 0.6, 0.1]]
-    assert labels(rows, Decisions(margin=0.15)) == ["uncertain", "cat", "cat", "dog"]
+    shown = decided(rows, Decisions(margin=0.15))
+    assert [p.label for p in shown] == ["uncertain", "cat", "cat", "dog"]
+    assert [p.score for p in shown] == pytest.approx([0.4, 0.5, 0.4, 0.6])
 
 
 def test_a_label_holds_for_a_time() -> None:

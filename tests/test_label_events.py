@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Outcome, read_jsonl
+from edgevid.events import Event
+from edgevid.sinks.command import Command
+from tests.conftest import Outcome, read_jsonl, write_clip
 
 Cli = Callable[..., Outcome]
 FRAME_S = 1001 / 30000
@@ -114,6 +117,48 @@ def test_a_program_that_hangs_ends_with_the_run(bundle_path: Path, clip: Path, t
     while sleeper.exists() and sleeper.read_text().split()[2] != "Z":
         assert time.monotonic() < deadline, "it outlives the run"
         time.sleep(0.05)
+
+
+def test_a_label_ends_with_its_clip(cli: Cli, bundle_path: Path, tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        write_clip(tmp_path / name, ["red"] * 10)
+    events = read_jsonl(cli("run", bundle_path, "--source", tmp_path / "*.mp4", "--events", "-").out)
+    assert [(event["event"], event["time"]) for event in events] == [
+        ("start", 0.0),
+        ("end", 0.4),
+        ("start", 0.4),
+        ("end", 0.8),
+    ]
+
+
+def lines_of(log: Path) -> int:
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def test_a_file_waits_for_programs_and_a_live_source_does_not(tmp_path: Path, monkeypatch: Any) -> None:
+    for name, value in (("MOST_WAITING", 2), ("PATIENCE_S", 0.1)):
+        monkeypatch.setattr(f"edgevid.sinks.command.{name}", value)
+    log, failures = tmp_path / "log", list[Event]()
+    patient = Command(f"sh -c 'sleep 0.05; echo x >> {log}'", failures.append, threading.Event(), live=False)
+    busy = Command("sleep 30", failures.append, threading.Event(), live=True)
+    for number in range(6):
+        for command in (patient, busy):
+            command(Event("start", number, "red begins"))
+    assert busy.dropped >= 3, "one runs, and two wait"
+    for command in (patient, busy):
+        command.close()
+    assert (lines_of(log), patient.dropped, busy.dropped) == (6, 0, 5)
+
+
+def test_a_program_that_takes_too_long_is_killed_with_what_it_started(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("edgevid.sinks.command.TIMEOUT_S", 0.3)
+    log, failures = tmp_path / "log", list[Event]()
+    command = Command(f"sh -c '(sleep 0.8; echo x >> {log}) & wait'", failures.append, threading.Event(), live=False)
+    command(Event("start", 0.0, "red begins"))
+    command.close()
+    assert [failure.text for failure in failures] == ["--on-event sh: killed after 0.3 s"]
+    time.sleep(0.8)
+    assert lines_of(log) == 0
 
 
 def test_a_program_that_is_killed_is_told(cli: Cli, bundle_path: Path, clip: Path) -> None:

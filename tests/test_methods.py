@@ -195,6 +195,17 @@ def test_a_gap_lets_go_of_as_much_as_it_is_long(method: Any) -> None:
         assert prediction.label == expected
 
 
+@pytest.mark.parametrize("method", ["mean", "exponential"])
+def test_of_a_gap_itself_nothing_is_known(method: Any) -> None:
+    """It is no time of the label after it, as it would be if the frames on both sides were joined by a line."""
+    smoother = Smoother("ab", Smoothing(method=method, window="2s", half_life_s=1.0), gap="decay")
+    for index in range(50):
+        smoother.update(np.array([0.7, 0.3], np.float32), index, index / 25)
+    prediction = smoother.update(np.array([0.1, 0.9], np.float32), 50, 3.0, 1.0)
+    assert prediction.label == "a"
+    assert prediction.score == pytest.approx(0.7, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

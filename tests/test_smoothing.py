@@ -36,6 +36,13 @@ def test_window_1_is_per_frame_classification() -> None:
         assert (prediction.label, prediction.score) == (prediction.raw_label, prediction.raw_score)
 
 
+def test_where_time_goes_back_another_stream_begins() -> None:
+    smoother = Smoother(LABELS, Smoothing(window=5), gap="decay")
+    for i in range(5):
+        smoother.update(one(0), i, i / 25)
+    assert smoother.update(one(1), 5, 0.0).score == pytest.approx(0.8)
+
+
 def test_top_k_is_best_first() -> None:
     prediction = Smoother(LABELS, Smoothing(window=4), top_k=2).update(np.array([0.2, 0.5, 0.3], np.float32), 7, 0.28)
     assert [label for label, _ in prediction.top] == ["dog", "owl"]

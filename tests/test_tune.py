@@ -16,7 +16,7 @@ import pytest
 
 from edgevid import Smoothing
 from edgevid_bench.tuning.streams import Stream
-from edgevid_bench.tuning.tradeoff import cuts, measure
+from edgevid_bench.tuning.tradeoff import Point, cuts, front, knee, measure
 from tests.conftest import Outcome, write_clip
 
 Cli = Callable[..., Outcome]
@@ -111,6 +111,17 @@ def test_a_cut_changes_the_label_also_where_there_are_few(classes: int) -> None:
     assert measure(Smoothing(window="2s"), [stream], cuts([stream])).median_s == pytest.approx(1.0, abs=0.05)
 
 
+def test_the_knee_lies_farthest_below_the_line() -> None:
+    corner = Point(Smoothing(window=8), 10.0, 0.5, 0.5)
+    others = [Point(Smoothing(window=1), 100.0, 0, 0), Point(Smoothing(window=4), 60.0, 0.2, 0.2)]
+    beaten = Point(Smoothing(window=9), 11.0, 0.6, 0.6)
+    slow = Point(Smoothing(window=64), 0.0, 1.0, 1.0)
+    best = front([slow, beaten, corner, *others])
+    assert best == [*others, corner, slow]
+    assert knee(best) is corner
+    assert front([slow, corner], 0.7) == [corner]
+
+
 def test_what_never_flips_says_nothing_of_smoothing(cli: Cli, own_bundle: Path, tmp_path: Path) -> None:
     steady = write_clip(tmp_path / "steady.mp4", ["red"] * 50)
     before = (own_bundle / "edgevid.json").read_bytes()
@@ -122,7 +133,7 @@ def test_several_clips_and_their_truth(
     cli: Cli, own_bundle: Path, flickering: Path, clip: Path, tmp_path: Path
 ) -> None:
     truth = tmp_path / "truth.csv"
-    truth.write_text(f"clip,start,end,label\n{clip.name},0,0.6,red\nscenes.mp4,0,3,red\nscenes.mp4,3,6,green\n")
+    truth.write_text(f"\ufeffclip,start,end,label\n{clip.name},0,0.6,red\nscenes.mp4,0,3,red\nscenes.mp4,3,6,green\n")
     clips = ("--clip", flickering, "--clip", clip)
     assert cli("tune", own_bundle, *clips, "--truth", truth, "--methods", "mean", "--dry-run").status == 0
     truth.write_text("clip,start,end,label\nscenes.mp4,0,3,red\n,3,6,green\n")
