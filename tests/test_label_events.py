@@ -131,6 +131,14 @@ def test_a_label_ends_with_its_clip(cli: Cli, bundle_path: Path, tmp_path: Path)
     ]
 
 
+def test_a_disk_that_is_full_is_one_line(cli: Cli, bundle_path: Path, clip: Path, tmp_path: Path) -> None:
+    full = tmp_path / "full.jsonl"
+    full.symlink_to("/dev/full")
+    outcome = cli("run", bundle_path, "--source", clip, "--events", full, "--force")
+    assert outcome.status == 1
+    assert "No space left on device" in outcome.error
+
+
 def lines_of(log: Path) -> int:
     return len(log.read_text().splitlines()) if log.exists() else 0
 

@@ -82,11 +82,11 @@ class LabelEvents(Sink):
         for label in [label for label in self._holding if label not in now]:
             self._tell_end(self._holding.pop(label), time)
         for label, score in now.items():
-            if label not in self._holding:
-                self._holding[label] = Holding(label, time)
+            holding = self._holding.setdefault(label, Holding(label, time))
+            holding.add(score)
+            if holding.frames == 1:
                 data = {"label": label, "start": round(time, 6), "frame": prediction.frame, "score": round(score, 4)}
                 self._tell("start", time, f"{label} begins at {time:.2f} s", data)
-            self._holding[label].add(score)
 
     def write_event(self, event: Event) -> None:
         """Write what happened to the source or to an output, among the events of labels."""
