@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgevid import Smoother, Smoothing, UsageError
+from edgevid import Bundle, Smoother, Smoothing, UsageError, VideoClassifier
 from edgevid.methods import METHODS, new_method
 
 Rows: TypeAlias = npt.NDArray[np.float64]
@@ -243,3 +244,10 @@ def test_in_seconds_decisions_do_not_depend_on_the_frame_rate(method: Any, steps
         assert [label for _, label in got] == ["b", "c"]
         for (time, _), (other, _) in zip(expected, got, strict=True):
             assert abs(time - other) < steps * 0.04 + 1e-6
+
+
+def test_a_window_of_1_is_no_smoothing_whatever_the_bundles_method(bundle: Bundle, clip: Path) -> None:
+    with VideoClassifier(bundle, window=1, smoothing=Smoothing(method="hmm")) as classifier:
+        assert all(prediction.label == prediction.raw_label for prediction in classifier.stream(clip))
+    with pytest.raises(UsageError, match="window 16: the method hmm has stay instead"):
+        VideoClassifier(bundle, window=16, smoothing=Smoothing(method="hmm"))

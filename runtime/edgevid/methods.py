@@ -288,11 +288,13 @@ def changed(
     half_life_s: float | None = None,
     stay: float | None = None,
 ) -> Smoothing:
-    """Return ``smoothing`` with what is given in place of its own.
+    """Return ``smoothing`` with what is given in place of its own. A window of 1 is no smoothing, whatever the method.
 
     Raises:
         UsageError: a parameter is out of range, or one that the method does not have.
     """
+    if window in (1, "1") and method is None:
+        method = "mean"
     given = {"method": method, "window": window, "half_life_s": half_life_s, "stay": stay}
     given = {name: value for name, value in given.items() if value is not None}
     how = replace(smoothing, **given)

@@ -153,17 +153,16 @@ def delay_at(cut: Cut, smoothing: Smoothing) -> float:
     """
     classes = cut.before.rows.shape[1]
     joined, alone = new_method(smoothing, classes), new_method(smoothing, classes)
-    renamed = np.roll(cut.after.rows, cut.turn, axis=1)
+    turn = cut.turn
     step_s = cut.after.seconds / len(cut.after.times)
     shift = float(cut.before.times[cut.last] - cut.after.times[cut.first]) + step_s
     begin = int(np.searchsorted(cut.before.times, cut.before.times[cut.last] - _reach_s(smoothing)))
     for index in range(begin, cut.last + 1):
         joined.update(cut.before.rows[index], float(cut.before.times[index]))
-    for index in range(cut.first):
-        alone.update(renamed[index], float(cut.after.times[index]))
-    for index in range(cut.first, len(cut.after.times)):
-        time = float(cut.after.times[index])
-        if joined.update(renamed[index], time + shift).argmax() == alone.update(renamed[index], time).argmax():
+    for index in range(len(cut.after.times)):
+        row, time = np.roll(cut.after.rows[index], turn), float(cut.after.times[index])
+        label = alone.update(row, time).argmax()
+        if index >= cut.first and joined.update(row, time + shift).argmax() == label:
             break
     return float(cut.after.times[index] - cut.after.times[cut.first])
 

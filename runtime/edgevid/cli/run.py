@@ -24,6 +24,7 @@ from edgevid.cli.terminal import Terminal, common_options
 from edgevid.errors import UsageError
 from edgevid.events import Journal
 from edgevid.heap import give_back, keep_small
+from edgevid.methods import METHODS
 from edgevid.pipeline import losses, run_pipeline
 from edgevid.secrets import redact
 from edgevid.service import Monitor
@@ -34,7 +35,8 @@ from edgevid.sources.pick import Pick
 from edgevid.sources.realtime import RealtimeSource
 from edgevid.summary import Tally
 
-EPILOG = """
+METHOD_LINES = "\n".join(f"  {name:12}{kind.delay:48}{kind.cost}" for name, kind in METHODS.items())
+EPILOG = f"""
 \b
 Examples:
   edgevid run --source clip.mp4 --save out.mp4 --predictions out.jsonl
@@ -46,6 +48,9 @@ Examples:
 \b
 Unless --threads or --workers say otherwise, a camera's frame gets every core, and a file's frames get one
 core each, side by side: the lowest latency, and the highest throughput.
+\b
+--method      changes at a cut as late as                     work a frame, for each class
+{METHOD_LINES}
 \b
 Your hardware                install                      and
   ARM board, PC              edgevid                      nothing: the CPU is the default
