@@ -200,7 +200,7 @@ def test_a_layer_for_numbers_that_are_small_already_is_none_for_grey_levels(
         outcome = converted(cli, model, "--preprocess", "0-1")
         assert outcome.status == 0, outcome.err
         assert manifest(model)["remarks"] == []
-        assert "most likely tf (−1 to 1), 0-1, torch or caffe" in converted(cli, model).err
+    assert "most likely tf (−1 to 1), 0-1, torch or caffe" in converted(cli, model).err
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ SHELL = [
 # Those that need a camera, and those that a test of their own covers.
 RUNNABLE = [line for line in SHELL if not re.search(r"--camera|demo|edgevid health|rtsp://", line)]
 
-SHORT_BENCH = ["--min-rounds", "1", "--max-rounds", "1", "--min-secs", "0.01", "--allow-disturbed"]
+SHORT_BENCH = ["--min-rounds", "1", "--max-rounds", "1", "--min-secs", "0.01", "--allow-disturbed", "--threads", "1"]
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,8 @@ from edgevid_convert.options import ConvertOptions
 
 __all__ = ["convert_sample"]
 
+SEARCH_MINUTES = 1.5  # on two cores of a PC more time finds nothing else; on a board somebody waits
+
 
 def convert_sample(output: Path, terminal: Terminal) -> Bundle:
     """Build the sample model beside ``output`` and convert it, calibrated on the three sample clips.
@@ -40,6 +42,7 @@ def convert_sample(output: Path, terminal: Terminal) -> Bundle:
         calib=tuple(f"{SAMPLE_PREFIX}{clip}" for clip in SAMPLE_CLIPS),
         mean=(MEAN,),
         std=(STD,),
+        search_minutes=SEARCH_MINUTES,
         force=True,
     )
     return convert_quietly(options, terminal)
