@@ -179,11 +179,16 @@ def test_a_program_that_is_killed_is_told(cli: Cli, bundle_path: Path, clip: Pat
     [
         (("--on-event", "no-such-program door"), "there is no program 'no-such-program'"),
         (("--on-event", "sh -c 'x"), "No closing quotation"),
+        (("--on-event", str(Path(__file__))), "is not executable; run chmod +x"),
+        (("--on-event", ""), "there is no program ''"),
         (("--events", "events.csv"), "expected a name ending in .jsonl"),
         (("--events", "-", "--predictions", "-"), "both would go to stdout"),
         (("--events", "x.jsonl", "--predictions", "x.jsonl"), "two of --save, --predictions, --events and --health"),
         (("--method", "hmm", "--window", "2s"), "window 2s: the method hmm has stay instead"),
-        (("--half-life", "2s"), "half-life 2.0: the method mean has window instead"),
+        (
+            ("--half-life", "2s"),
+            "half-life 2.0: the method mean, the default here, has window",
+        ),
         (("--method", "exponential", "--half-life", "2"), "--half-life 2: expected a time such as 0.5s"),
         (("--hold", "soon"), "--hold soon: expected a time"),
         (("--window", "2 s", "--leave", "0.7", "--enter", "0.5"), "leave 0.7 is above enter 0.5"),

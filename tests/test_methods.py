@@ -249,5 +249,5 @@ def test_in_seconds_decisions_do_not_depend_on_the_frame_rate(method: Any, steps
 def test_a_window_of_1_is_no_smoothing_whatever_the_bundles_method(bundle: Bundle, clip: Path) -> None:
     with VideoClassifier(bundle, window=1, smoothing=Smoothing(method="hmm")) as classifier:
         assert all(prediction.label == prediction.raw_label for prediction in classifier.stream(clip))
-    with pytest.raises(UsageError, match="window 16: the method hmm has stay instead"):
+    with pytest.raises(UsageError, match="window 16: the method hmm, the default here, has stay instead"):
         VideoClassifier(bundle, window=16, smoothing=Smoothing(method="hmm"))

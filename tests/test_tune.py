@@ -57,17 +57,17 @@ def test_the_knee_becomes_the_bundles_default(cli: Cli, own_bundle: Path, flicke
     shown = cli("run", own_bundle, "--source", flickering)
     flips = re.search(r"raw (\d+) .*smoothed (\d+)", shown.out)
     assert flips
-    assert float(raw["flips a minute"]) == pytest.approx(60 * int(flips[1]) / 9, abs=0.1)
-    assert float(raw["median delay s"]) == 0
+    assert float(raw["flips/min"]) == pytest.approx(60 * int(flips[1]) / 9, abs=0.1)
+    assert float(raw["median s"]) == 0
     for method in ("mean", "vote"):
-        assert float(rows[method, "window 1s"]["median delay s"]) == pytest.approx(0.5, abs=0.09), "half the window"
-    assert float(rows["exponential", "half-life 0.5s"]["median delay s"]) == pytest.approx(0.5, abs=0.09)
+        assert float(rows[method, "window 1s"]["median s"]) == pytest.approx(0.5, abs=0.09), "half the window"
+    assert float(rows["exponential", "half-life 0.5s"]["median s"]) == pytest.approx(0.5, abs=0.09)
     (chosen,) = (row for row in rows.values() if row["choice"] == "chosen")
-    assert float(chosen["flips a minute"]) < 0.2 * float(raw["flips a minute"])
+    assert float(chosen["flips/min"]) < 0.2 * float(raw["flips/min"])
     how = f"{chosen['method']}, {chosen['parameter']}"
     assert f"now it is {how}" in outcome.out
     assert f"smoothing    {how}" in cli("inspect", own_bundle).out
-    assert float(chosen["flips a minute"]) == pytest.approx(60 * int(flips[2]) / 9, abs=0.1), "run has it as tuned"
+    assert float(chosen["flips/min"]) == pytest.approx(60 * int(flips[2]) / 9, abs=0.1), "run has it as tuned"
     image = cv2.imread(str(picture))
     assert image is not None
     assert image.shape[1] > 1000
@@ -98,7 +98,7 @@ def test_a_clip_of_one_true_label_is_cut_artificially(
     picture = tmp_path / "tune.svg"
     options = ("--truth", truth, "--methods", "mean", "--dry-run", "--output", picture)
     outcome = cli("tune", own_bundle, "--clip", flickering, *options)
-    assert "right on 3" in outcome.out
+    assert "% of the labelled frames" in outcome.out
     assert "s after an artificial cut, half of them" in outcome.out
     assert "after an artificial cut" in picture.read_text()
 
@@ -112,10 +112,10 @@ def test_a_cut_changes_the_label_also_where_there_are_few(classes: int) -> None:
 
 
 def test_the_knee_lies_farthest_below_the_line() -> None:
-    corner = Point(Smoothing(window=8), 10.0, 0.5, 0.5)
-    others = [Point(Smoothing(window=1), 100.0, 0, 0), Point(Smoothing(window=4), 60.0, 0.2, 0.2)]
-    beaten = Point(Smoothing(window=9), 11.0, 0.6, 0.6)
-    slow = Point(Smoothing(window=64), 0.0, 1.0, 1.0)
+    corner = Point(Smoothing(window=8), 10.0, 0.5, 0.5, 9)
+    others = [Point(Smoothing(window=1), 100.0, 0, 0, 9), Point(Smoothing(window=4), 60.0, 0.2, 0.2, 9)]
+    beaten = Point(Smoothing(window=9), 11.0, 0.6, 0.6, 9)
+    slow = Point(Smoothing(window=64), 0.0, 1.0, 1.0, 9)
     best = front([slow, beaten, corner, *others])
     assert best == [*others, corner, slow]
     assert knee(best) is corner
@@ -206,3 +206,11 @@ def test_sigmoids_have_no_single_label(cli: Cli, own_bundle: Path, flickering: P
     manifest["output"]["activation"] = "sigmoid"
     (own_bundle / "edgevid.json").write_text(json.dumps(manifest))
     assert "tune is for one label a frame" in cli("tune", own_bundle, "--clip", flickering).error
+
+
+def test_of_labelled_clips_only_what_is_right_counts() -> None:
+    right = Point(Smoothing(window=8), 10.0, 0.5, 0.5, 9, accuracy=0.9)
+    nearly = Point(Smoothing(window=4), 20.0, 0.2, 0.2, 9, accuracy=0.89)
+    wrong = Point(Smoothing(window=64), 0.0, 0.4, 0.4, 9, accuracy=0.5)
+    too_late = Point(Smoothing(window=99), 0.0, 9.0, 9.0, 9, accuracy=1.0)
+    assert front([right, nearly, wrong, too_late], 2.0) == [nearly, right]

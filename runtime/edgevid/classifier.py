@@ -184,16 +184,17 @@ class VideoClassifier:
         self._pool.each(frames, lambda frame, row: deliver(frame, self.predict(frame, row)))
 
     def rows(self, frames: Iterable[Frame], read_ahead: bool = False) -> Iterator[tuple[Frame, Probabilities]]:
-        """Yield every frame with its row, in order, for :meth:`predict`; of a bundle cut for it, its features.
+        """Yield every frame with a row of its own, in order, for :meth:`predict`; of a bundle cut for it, its features.
 
         Args:
             frames: where frames come from.
-            read_ahead: see :meth:`classify_frames`. A row is valid until the next frame is asked for.
+            read_ahead: see :meth:`classify_frames`.
 
         Raises:
             BackendError: the engine failed.
         """
-        return self._pool.map(frames, read_ahead)
+        for frame, row in self._pool.map(frames, read_ahead):
+            yield frame, row.copy()
 
     @property
     def has_features(self) -> bool:
@@ -207,9 +208,12 @@ class VideoClassifier:
             features: float32 of shape (features,).
 
         Raises:
-            UsageError: the bundle has none.
+            UsageError: the bundle has none, or another number of them.
             BackendError: the engine failed.
         """
+        sequence = self.bundle.manifest.sequence
+        if sequence and self.has_features and features.shape != (sequence.features,):
+            raise UsageError(f"features of shape {features.shape}: expected ({sequence.features},)")
         if self.windows is None or not self.has_features:
             raise UsageError(
                 f"{self.bundle.path.name}: it has no features of frames to pool; convert it with --features"

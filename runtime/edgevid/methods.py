@@ -301,9 +301,11 @@ def changed(
     own = METHODS[how.method].parameter
     for name in given.keys() - {"method", own}:
         told = {"half_life_s": "half-life"}
+        which = how.method if method else f"{how.method}, the default here,"
+        others = " or ".join(each for each, kind in METHODS.items() if kind.parameter == name)
         raise UsageError(
-            f"{told.get(name, name)} {given[name]}: the method {how.method} has {told.get(own, own)} instead; "
-            "name another method as well, such as mean"
+            f"{told.get(name, name)} {given[name]}: the method {which} has {told.get(own, own)} instead; "
+            f"leave it out, or name the method {others}"
         )
     return how
 

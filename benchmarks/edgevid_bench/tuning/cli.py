@@ -57,7 +57,7 @@ TEXT_COLUMNS = ("method", "parameter", "choice")
     metavar="CLIP",
     multiple=True,
     required=True,
-    help="A video like those to come.",
+    help="A video like those to come; can be given several times.",
     shell_complete=completing_paths(SAMPLE_NAMES),
 )
 @click.option("--truth", metavar="CSV", type=click.Path(path_type=Path), help="What is true when: start,end,label.")
@@ -196,12 +196,10 @@ def _rows(points: Sequence[Point], best: Sequence[Point], chosen: Point) -> list
     """Return the table, its heading first: the front is marked, and the knee."""
     labelled = any(point.accuracy is not None for point in points)
     right = ["right"] if labelled else []
-    rows: list[tuple[str, ...]] = [
-        ("method", "parameter", "flips a minute", "median delay s", "p90 s", *right, "choice")
-    ]
+    rows: list[tuple[str, ...]] = [("method", "parameter", "flips/min", "median s", "p90 s", *right, "choice")]
     for point in points:
         method, _, parameter = str(point.smoothing).partition(", ")
-        mark = "chosen" if point is chosen else "best for its delay" if point in best else ""
+        mark = "chosen" if point is chosen else "best" if point in best else ""
         right = [] if point.accuracy is None else [f"{point.accuracy:.3f}"]
         numbers = (f"{point.flips:.1f}", f"{point.median_s:.2f}", f"{point.delay_s:.2f}")
         rows.append((method, parameter, *numbers, *right, mark))
@@ -223,6 +221,7 @@ def _verdict(points: Sequence[Point], chosen: Point, delay_of: str) -> list[str]
     text = (
         f"{chosen.smoothing}: {chosen.flips:.1f} label flips a minute, {fewer} without smoothing; nine decisions "
         f"of ten come within {chosen.delay_s:.2f} s {delay_of}, half of them within {chosen.median_s:.2f} s"
+        f" ({chosen.decisions} measured)"
     )
     lines = [text]
     if chosen.accuracy is not None and raw.accuracy is not None:

@@ -22,6 +22,7 @@ SECONDS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)  # of windows,
 STAYS = (0.9, 0.99, 0.999, 0.9999, 0.999999, 0.99999999)
 CUTS = 24  # artificial ones
 NEAR = 25  # frames on each side of one by which its labels are told
+WORSE = 0.02  # of accuracy, that fewer flips or less delay may cost
 HALF_LIVES = 10  # after so many, nothing is left
 HMM_REACH_S = 10.0
 
@@ -35,6 +36,7 @@ class Point:
         flips: changes of the label in a minute of video.
         median_s: how long after a cut the label is the new scene's, in seconds: the median.
         delay_s: within which time it is at nine cuts of ten; what is chosen by.
+        decisions: at how many cuts, or true labels that begin, that was measured.
         accuracy: the share of labelled frames where the label is the true one; None without labels.
     """
 
@@ -42,6 +44,7 @@ class Point:
     flips: float
     median_s: float
     delay_s: float
+    decisions: int
     accuracy: float | None = None
 
 
@@ -69,7 +72,7 @@ def measure(smoothing: Smoothing, streams: Sequence[Stream], artificial: Sequenc
     of_truth = true_labels_begin(streams)
     delays = delays_of_truth(shown, streams) if of_truth else [delay_at(cut, smoothing) for cut in artificial]
     median, p90 = np.percentile(delays, (50, 90), method="inverted_cdf")
-    return Point(smoothing, flips / minutes, float(median), float(p90), _accuracy(shown, streams))
+    return Point(smoothing, flips / minutes, float(median), float(p90), len(delays), _accuracy(shown, streams))
 
 
 def labels(smoothing: Smoothing, rows: npt.NDArray[np.float32], times: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
@@ -187,10 +190,18 @@ def _accuracy(shown: Sequence[npt.NDArray[np.intp]], streams: Sequence[Stream]) 
 
 
 def front(points: Iterable[Point], longest_s: float = math.inf) -> list[Point]:
-    """Return the points that no other beats in both flips and delay, by rising delay, up to a delay."""
+    """Return the points that no other beats in both flips and delay, by rising delay, up to a delay.
+
+    Of labelled clips only those count that are right about as often as the best.
+    """
+    soon = [point for point in points if point.delay_s <= longest_s]
+    right = max((point.accuracy or 0 for point in soon), default=0)
     best: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.delay_s, point.flips, point.median_s)):
-        if point.delay_s <= longest_s and (not best or point.flips < best[-1].flips):
+    for point in sorted(
+        (point for point in soon if (point.accuracy or 0) >= right - WORSE),
+        key=lambda point: (point.delay_s, point.flips, point.median_s),
+    ):
+        if not best or point.flips < best[-1].flips:
             best.append(point)
     return best
 

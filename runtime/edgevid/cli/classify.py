@@ -48,7 +48,8 @@ and in the folders in it; where there are none, each of these folders that has i
   --pool max       the highest probability of any frame: for what is seen rarely, but then clearly
   --pool log-mean  the product of the probabilities, normalized: a class that many frames rule out has little chance
   --pool vote      the share of frames whose own label it is
-Each line of --output has the best label by all four; --pool says which is the verdict.
+  --pool feature-mean, feature-max   of the features before the last layer: of bundles of 'convert --features'
+Each line of --output has the best label by all of them; --pool says which is the verdict.
 \b
 Without --bundle: a NAME.edgevid among the clips, else $EDGEVID_BUNDLE, else the only *.edgevid folder here, else the
 sample of 'edgevid demo'.

@@ -128,7 +128,7 @@ class OutputOptions:
         if self.predictions == self.events == STDOUT:
             raise UsageError("--predictions - and --events -: both would go to stdout; name a file for one of them")
         self.split()
-        if self.on_event:
+        if self.on_event is not None:
             parse_command(self.on_event)
 
     def check(self, source: Source, *others: Path | None) -> None:

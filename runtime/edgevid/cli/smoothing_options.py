@@ -48,9 +48,17 @@ smoothing_options = adding(
         "--half-life; or hmm, which weighs them against --stay.  [default: the bundle's]",
     ),
     click.option(
-        "--half-life", metavar="TIME", callback=_seconds, help="Of exponential: then a prediction counts half."
+        "--half-life",
+        metavar="TIME",
+        callback=_seconds,
+        help="Of exponential: then a prediction counts half.  [default: 1s]",
     ),
-    click.option("--stay", type=float, metavar="P", help="Of hmm: how probably the label stays from frame to frame."),
+    click.option(
+        "--stay",
+        type=float,
+        metavar="P",
+        help="Of hmm: how probably the label stays from frame to frame.  [default: 0.99]",
+    ),
     click.option(
         "--enter", type=float, metavar="S", help="A label begins at this score, 0 to 1; else it is uncertain."
     ),

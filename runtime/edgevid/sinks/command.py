@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
@@ -134,6 +135,8 @@ def parse_command(text: str) -> list[str]:
         words = shlex.split(text)
     except ValueError as error:
         raise UsageError(f"--on-event {text}: {error}; quote it as for a shell") from None
+    if words and Path(words[0]).is_file() and not os.access(words[0], os.X_OK):
+        raise UsageError(f"--on-event {text}: {words[0]} is not executable; run  chmod +x {words[0]}")
     if not words or not shutil.which(words[0]):
         raise UsageError(
             f"--on-event {text}: there is no program {words[0] if words else ''!r}; expected a program and its "

@@ -40,7 +40,9 @@ class ImageFolderSource(Source):
             files = sorted(found, key=natural_order)
         self.files = files
         if not self.files:
-            raise SourceError(f"{folder}: no images in it; expected files such as .jpg or .png")
+            raise SourceError(
+                f"{folder}: no images in it; expected .jpg or .png files, or of videos a pattern, '{folder}/*.mp4'"
+            )
         self.frame_count = len(self.files)
 
     def __iter__(self) -> Iterator[Frame]:
