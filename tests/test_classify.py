@@ -195,7 +195,7 @@ def test_a_name_that_is_no_text(cli: Cli, three: Path, bundle_path: Path, tmp_pa
     try:
         shutil.copyfile(three / "red.mp4", os.fsencode(tmp_path) + b"/caf\xe9.mp4")
     except OSError:
-        pytest.skip("this file system has UTF-8 names only")
+        pytest.skip("needs_byte_names: this file system has UTF-8 names only")
     output = tmp_path / "out.jsonl"
     for _ in range(2):
         outcome = cli("classify", tmp_path, bundle_path, "--output", output, "--resume")

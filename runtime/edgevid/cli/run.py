@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from edgevid.bundle import BUNDLE_SUFFIX, Bundle, find_bundle
+from edgevid.classifier import VideoClassifier
 from edgevid.cli.config import ConfiguredCommand
 from edgevid.cli.engine_options import EngineOptions, engine_options, take_engine
 from edgevid.cli.output_options import OutputOptions, output_options, take_outputs
@@ -141,18 +142,7 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
         if source.live:
             keep_small()
             journal.listen(lambda event: give_back() if event.kind == "back" else None)
-        bundle = _bundle(options)
-        classifier = stack.enter_context(
-            options.engine.load(
-                bundle,
-                source.live,
-                terminal,
-                hop=options.hop,
-                skip_static=options.skip_static,
-                static_threshold=static_threshold(options.skip_static, options.static_threshold),
-                **options.steadying.of(bundle.manifest),
-            )
-        )
+        classifier = stack.enter_context(_classifier(options, source.live, terminal))
         classifier.tell = journal
         # Until here Ctrl-C ends it at once; from here on it completes the files.
         stop = stack.enter_context(stop_on_signals(signals, source.interrupt))
@@ -178,14 +168,7 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
 
         monitor.begin()
         try:
-            run_pipeline(
-                feed,
-                classifier,
-                sinks,
-                max_frames=options.max_frames,
-                tally=tally,
-                on_prediction=show,
-            )
+            run_pipeline(feed, classifier, sinks, max_frames=options.max_frames, tally=tally, on_prediction=show)
         except BrokenPipeError:  # the reader of stdout has seen enough, and wants no summary either
             tally.frames = 0
             raise
@@ -201,6 +184,19 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
 
 def _bundle(options: RunOptions) -> Bundle:
     return find_bundle(options.bundle, options.require_signature)
+
+
+def _classifier(options: RunOptions, live: bool, terminal: Terminal) -> VideoClassifier:
+    bundle = _bundle(options)
+    return options.engine.load(
+        bundle,
+        live,
+        terminal,
+        hop=options.hop,
+        skip_static=options.skip_static,
+        static_threshold=static_threshold(options.skip_static, options.static_threshold),
+        **options.steadying.of(bundle.manifest),
+    )
 
 
 def _opened(options: RunOptions, wishes: SourceOptions, journal: Journal) -> Source:
