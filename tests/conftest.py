@@ -234,6 +234,15 @@ def bundle(bundle_path: Path) -> Bundle:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _one_worker() -> Iterator[None]:
+    """Have the process that converts load TensorFlow once for all tests."""
+    from edgevid_convert.converter import kept_worker
+
+    with kept_worker():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> None:
     """A shell has what it starts in its background ignore Ctrl-C, and with it all that the tests start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from edgevid.errors import ModelError
-from edgevid_convert import variants
-from edgevid_convert.to_tflite import convert_to_tflite
+from edgevid_convert.converter import convert_model
+from edgevid_convert.options import ConvertOptions
 from tests.conftest import Outcome
 
 pytestmark = pytest.mark.usefixtures("quiet_keras")
@@ -26,62 +25,75 @@ Cli = Callable[..., Outcome]
 STATUS = {signal.SIGINT: (130, "edgevid: interrupted"), signal.SIGTERM: (143, "edgevid: terminated")}
 
 
-class SignalStack(ctypes.Structure):
-    """What sigaltstack() takes."""
-
-    _fields_ = (("memory", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
-
-
-@pytest.fixture
-def _signals_on_the_common_stack() -> None:
-    """Have signals met on the stack that everything else is on.
-
-    Where another test of this process has loaded OpenVINO on a CPU with AMX, the registers that a signal saves do not
-    fit the stack that TensorFlow keeps for signals, and the system ends the process (SIGSEGV in raise).
-    """
-    disable = 2
-    if sys.platform == "linux":
-        ctypes.CDLL(None).sigaltstack(ctypes.byref(SignalStack(None, disable, 0)), None)
+def kill_worker(number: signal.Signals) -> None:
+    """Send a signal to the process that converts for this one."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and b"edgevid_convert.worker" in (entry / "cmdline").read_bytes():
+                os.kill(int(entry.name), number)
 
 
-def raised(number: signal.Signals, *arguments: Any, **options: Any) -> None:
-    """The signal's exception goes its way."""
-    signal.raise_signal(number)
+def crashing(at: str, times: int = 1) -> Callable[[str, int, int | None], None]:
+    """Return a callback of progress that has the converting process crash when it is told of a step."""
+    left = [times]
 
+    def progress(what: str, done: int, total: int | None) -> None:
+        if what == at and left[0]:
+            left[0] -= 1
+            kill_worker(signal.SIGSEGV)
 
-def lost(number: signal.Signals, *arguments: Any, **options: Any) -> None:
-    """A library's C++ code called Python, which a signal met, and dropped the exception."""
-    with contextlib.suppress(BaseException):
-        signal.raise_signal(number)
-    convert_to_tflite(*arguments, **options)
-
-
-def turned(number: signal.Signals, *arguments: Any, **options: Any) -> None:
-    """Or it made an error of its own of it, and the variant is one that cannot be made."""
-    with contextlib.suppress(BaseException):
-        signal.raise_signal(number)
-    raise ModelError("TensorFlow cannot express it")
+    return progress
 
 
 @pytest.mark.parametrize("number", STATUS)
-@pytest.mark.parametrize("way", [raised, lost, turned])
-@pytest.mark.usefixtures("_signals_on_the_common_stack")
-def test_a_signal_ends_a_conversion_whatever_a_library_makes_of_it(
-    cli: Cli,
-    model_file: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    way: Callable[..., None],
-    number: signal.Signals,
+def test_a_signal_ends_a_conversion(
+    cli: Cli, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    monkeypatch.setattr(variants, "convert_to_tflite", lambda *given, **more: way(number, *given, **more))
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+
+    def send() -> None:
+        while not list(scratch.iterdir()):  # the conversion has begun
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
     outcome = cli("convert", model_file, "-o", tmp_path / "o.edgevid")
+    sender.join()
     assert (outcome.status, outcome.error) == STATUS[number]
     assert list(tmp_path.iterdir()) == [scratch]
     assert list(scratch.iterdir()) == []
+
+
+def test_a_crash_of_one_variant_is_that_variants(model_file: Path, tmp_path: Path) -> None:
+    options = ConvertOptions(model=model_file, output=tmp_path / "o.edgevid", formats=("tflite",))
+    manifest = convert_model(options, crashing("converting to tflite-fp16")).manifest
+    assert [variant.id for variant in manifest.variants] == ["tflite-fp32", "tflite-dynamic-int8"]
+    assert manifest.left_out == {"tflite-fp16": "its converter crashed: the process died of SIGSEGV"}
+    assert {path.name for path in options.output.iterdir()} == {
+        "edgevid.json", "labels.txt", "tflite-fp32.tflite", "tflite-dynamic-int8.tflite",
+    }  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["o.edgevid"]
+
+
+@pytest.mark.parametrize(
+    ("step", "times", "message"),
+    [
+        ("loading the model", 1, r"colors.keras: the process that converts it died of SIGSEGV; --debug shows"),
+        ("converting to tflite-fp32", 1, r"tflite-fp32: its converter crashed: .* SIGSEGV; leave it out with"),
+        ("comparing tflite-fp32 with Keras", 1, r"tflite-fp32: its engine crashed: .* SIGSEGV; leave it out with"),
+    ],
+)
+def test_a_crash_of_what_must_be_there_is_told(
+    model_file: Path, tmp_path: Path, step: str, times: int, message: str
+) -> None:
+    options = ConvertOptions(model=model_file, output=tmp_path / "o.edgevid", formats=("tflite",), precisions=("fp32",))
+    with pytest.raises(ModelError, match=message):
+        convert_model(options, crashing(step, times))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

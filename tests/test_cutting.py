@@ -12,7 +12,7 @@ import pytest
 from edgevid.errors import EdgevidError
 from edgevid.manifest import InputSpec, Preprocessing
 from edgevid_convert.frames import sample_windows
-from edgevid_convert.loading.cutting import cut_before_last_layer
+from edgevid_convert.loading.graphs.cutting import cut_before_last_layer
 from edgevid_convert.proof import float_preprocessor
 from tests.test_loading import loaded
 from tests.test_sequence import SIDE, write
@@ -32,7 +32,7 @@ def refused(keras: Any, shape: tuple[int | None, ...], **recurrent: Any) -> Any:
         ((4, 8, 8, 5), {}, r"\(\?, 4, 8, 8, 5\); expected clips, \(batch, frames, height, width, 1 or 3 channels\)"),
         ((1, 8, 8, 3), {}, "expected windows of 2 to 1024 frames"),
         ((4, None, 8, 3), {}, "leaves the size open; give --image-size H,W"),
-        ((4, 8, 8, 3), {"return_sequences": True}, r"output of shape \(1, 4, 4\); expected \(batch, classes\)"),
+        ((4, 8, 8, 3), {"return_sequences": True}, r"output of shape \(1, 4, 4\); expected one score a class"),
         ((4, 8, 8, 3), {"stateful": True}, "'lstm.*' keeps its state from one call to the next"),
     ],
 )
@@ -57,7 +57,7 @@ def test_what_cannot_be_fed_is_named(
 
 def test_a_loop_in_a_saved_model_is_named(keras: Any, quiet_keras: None, tmp_path: Path) -> None:
     refused(keras, (4, 8, 8, 3)).export(tmp_path / "saved", verbose=False)
-    with pytest.raises(EdgevidError, match=r"is a loop over frames, .* convert the .keras or .h5 file"):
+    with pytest.raises(EdgevidError, match=r"is a loop, .* convert the .keras or .h5 file"):
         loaded(tmp_path / "saved", tmp_path)
 
 

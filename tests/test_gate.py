@@ -14,6 +14,8 @@ import pytest
 
 from edgevid.bundle import Bundle
 from edgevid.manifest import MANIFEST_FILE
+from edgevid_convert.converter import convert_model
+from edgevid_convert.options import ConvertOptions
 from tests.conftest import LABELS, SIZE, Outcome, picture, write_clip
 
 pytestmark = pytest.mark.usefixtures("quiet_keras")
@@ -141,19 +143,20 @@ def test_with_labels_the_gate_goes_by_accuracy(cli: Cli, fragile: Path, film: Pa
 
 
 def test_an_interrupted_search_leaves_nothing(
-    cli: Cli, fragile: Path, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fragile: Path, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgevid_convert import improve
+    def interrupting(what: str, done: int, total: int | None) -> None:
+        if what.startswith("tflite-int8: "):
+            raise KeyboardInterrupt
 
-    def interrupted(*arguments: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(improve, "find_best", interrupted)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    outcome = convert(cli, fragile, film, tmp_path / "o.edgevid", *INT8, "--formats", "tflite")
-    assert outcome.status == 130
+    options = ConvertOptions(
+        model=fragile, output=tmp_path / "o.edgevid", calib=(str(film),), formats=("tflite",), precisions=("int8",)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        convert_model(options, interrupting)
     assert list(tmp_path.iterdir()) == [scratch]
     assert not list(scratch.iterdir())
 
@@ -175,3 +178,16 @@ def test_options_that_cannot_be_meant(
     outcome = cli("convert", model_file, "-o", tmp_path / "o.edgevid", *options)
     assert outcome.status == 2
     assert message in outcome.error
+
+
+def test_pictures_are_judged_one_by_one(cli: Cli, fragile: Path, tmp_path: Path) -> None:
+    for index in range(40):  # one class after the other, which a rolling average would take for a film
+        (tmp_path / "pics").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "pics" / f"{index}.png"), picture(LABELS[index // 10], seed=index))
+    options = (*INT8, "--formats", "tflite", "--no-search")
+    outcome = convert(cli, fragile, tmp_path / "pics", tmp_path / "o.edgevid", *options, "--window", 64)
+    assert outcome.status == 3
+    parity = Bundle(tmp_path / "o.edgevid").variant("tflite-int8").parity
+    assert parity is not None
+    assert parity.frames == 20
+    assert parity.smoothed_agreement == parity.top1_agreement < 1

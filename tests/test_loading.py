@@ -390,12 +390,3 @@ def test_channels_first_becomes_every_variant(cli: Cli, keras: Any, clip: Path, 
         parity = variants[name]
         assert parity is not None
         assert parity.max_abs_error < 1e-4
-
-
-@pytest.mark.parametrize("suffix", [".KERAS", ".H5"])
-def test_a_suffix_in_capitals_is_named(cli: Callable[..., Outcome], tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"model{suffix}"
-    path.write_bytes(b"anything")
-    outcome = cli("convert", path)
-    assert outcome.status == 1
-    assert f"Keras knows {suffix.lower()} in small letters only; rename it to model{suffix.lower()}" in outcome.error

@@ -120,7 +120,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         ([onnx_file, "--labels", tmp_path / "three.txt"], 1, "3 labels for the model's 4 classes"),
         ([onnx_file, "--mean", "1,2"], 2, "--mean: 2 numbers for 3 channel(s)"),
         ([onnx_file, "--image-size", "1,2,3"], 2, "--image-size: expected height,width"),
-        ([onnx_file, "-o", tmp_path / "name"], 2, "expected a name that ends in .edgevid"),
+        ([onnx_file, "-o", tmp_path / "name"], 2, "expected a name ending in .edgevid"),
     ):
         outcome = cli("pack", *arguments, *(() if "-o" in arguments else ("-o", tmp_path / "o.edgevid")))
         assert message in outcome.error

@@ -15,12 +15,19 @@ import numpy as np
 import pytest
 
 from edgevid.errors import ModelError
-from edgevid_convert.vetting.vet import vet
+from edgevid_convert.loading.containers import container_of
+from edgevid_convert.loading.security.config import SUSPICIOUS
+from edgevid_convert.loading.security.scan import scan_model
 from tests.conftest import Outcome
 
 pytestmark = pytest.mark.usefixtures("quiet_keras")
 Cli = Callable[..., Outcome]
 Edit = Callable[[dict[str, Any]], object]
+
+
+def vet(path: Path, scratch: Path, *, trust: bool, custom: bool) -> frozenset[str]:
+    """Look a file through, and return the names in it that are no part of Keras."""
+    return scan_model(path, container_of(path), scratch, trust=trust, custom=custom).custom_names
 
 
 @pytest.fixture(scope="session")
@@ -154,8 +161,14 @@ def _set_class(module: str | None, name: str, **config: object) -> Edit:
         (_set_class("keras.src.ops.core", "Switch"), "layer 'gate' is Switch, which calls what the file names"),
         (_set_class("keras.src.ops.core", "Cond"), "layer 'gate' is Cond, which calls what the file names"),
         (_set_activation(_function("keras.ops", "while_loop")), "is while_loop, which calls what the file names"),
-        # of another time
-        (_set_class("keras.src.engine.functional", "Functional"), "it was saved by Keras 2"),
+        # what Keras 2 wrapped in layers: operations of TensorFlow, methods, Python's own functions
+        (_set_class("keras.src.layers.core.tf_op_layer", "TFOpLambda", function="io.write_file"), "io.write_file"),
+        (_set_class(None, "TFOpLambda", function="numpy_function"), "calls TensorFlow's numpy_function, of which"),
+        (_set_class(None, "TensorFlowOpLayer", node_def='{"op": "WriteFile"}'), "calls TensorFlow's WriteFile"),
+        (_set_class(None, "TensorFlowOpLayer", node_def="?"), "calls TensorFlow's None"),
+        (_set_class(None, "ClassMethod", cls_symbol="io"), "is a ClassMethod, which calls what the file names"),
+        (_set_class(None, "InstanceMethod", attr_name="x"), "is a InstanceMethod, which calls what the file names"),
+        (_set_activation(_function("builtins", "eval")), "names builtins.eval, which is Python code"),
         # sizes
         (lambda layers: layers["dense"]["config"].update(units=10**12), "layer 'dense' states units=1000000000000"),
         (lambda layers: layers["first"]["config"].update(filters=10**30), "layer 'first' states filters=1000000"),
@@ -369,8 +382,6 @@ def test_no_operator_that_takes_the_name_of_a_file_is_let_through() -> None:
     """Of all that this TensorFlow has, so that a newer one's are noticed."""
     from tensorflow.core.framework.op_def_pb2 import OpList
     from tensorflow.python.client import pywrap_tf_session
-
-    from edgevid_convert.vetting.graph import SUSPICIOUS
 
     operators = OpList.FromString(pywrap_tf_session.TF_GetBuffer(pywrap_tf_session.TF_GetAllOpList())).op
     named = re.compile(r"(^|_)(file|filename|path|dir|directory|address|region|url)s?(_|$)")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import tempfile
 import time
 import traceback
 import warnings
@@ -21,9 +19,10 @@ from edgevid.bundle import Bundle
 from edgevid.cli.inspect import accuracy_caption, parity_caption, variant_table
 from edgevid.cli.terminal import Terminal, common_options, completing, listed
 from edgevid.errors import MissingExtraError, UsageError
-from edgevid.manifest import ColorOrder, Fit, Resize
+from edgevid.manifest import Activation, ColorOrder, Fit, Resize
 from edgevid.quiet import captured
 from edgevid_convert.gate import check_gate, choice
+from edgevid_convert.loading.containers import is_model
 from edgevid_convert.numbers import comma_numbers
 from edgevid_convert.options import EDGE_TPU_VARIANT, FORMATS, PRECISIONS, TARGETS, ConvertOptions, default_output
 from edgevid_convert.preprocessing import NORMALIZATIONS, PLAIN
@@ -36,15 +35,15 @@ Examples:
   edgevid convert model.keras --labels labels.txt --calib clips/
   edgevid convert model.h5 --preprocess keras:mobilenet_v2 --calib day.mp4 night.mp4
   edgevid convert model.keras --mean 127.5 --std 127.5 --eval labelled/
-  edgevid convert model.keras --calib clips/ --features
+  edgevid convert model.keras --calib 'pictures/**/*.png' clips/ --features
+  edgevid convert model.h5 --check
   edgevid convert saved_model/ --image-size 224,224 --formats onnx --precision fp32
 \b
 Formats: {", ".join(FORMATS)}
 Precisions: {", ".join(PRECISIONS)}
 """
-MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 LOW_ACCURACY = 0.5  # of a trained classifier on its own classes
-PACKAGES = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "litert_quantizer")
+PACKAGES = ("tensorflow", "keras", "tf_keras", "tf2onnx", "onnx", "onnxruntime", "litert_quantizer")
 
 
 class ConvertCommand(click.Command):
@@ -58,7 +57,7 @@ class ConvertCommand(click.Command):
         for argument in args:
             if argument.startswith("-"):
                 after_calib, values_of_calib = argument.partition("=")[0] == "--calib", int("=" in argument)
-            elif after_calib and not argument.endswith(MODEL_SUFFIXES):
+            elif after_calib and not is_model(Path(argument)):
                 if values_of_calib:
                     expanded.append("--calib")
                 values_of_calib += 1
@@ -69,19 +68,30 @@ class ConvertCommand(click.Command):
 @click.command(cls=ConvertCommand, epilog=EPILOG)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", metavar="NAME.edgevid", type=click.Path(path_type=Path), help="[default: MODEL's name]")
-@click.option("--labels", metavar="FILE", type=click.Path(path_type=Path), help="One label a line, in class order.")
 @click.option(
-    "--calib", metavar="VIDEO|FOLDER", multiple=True, help="Real frames for int8, and to judge by; repeatable."
+    "--labels",
+    metavar="FILE|FOLDER",
+    type=click.Path(path_type=Path),
+    help="One a line in class order, numbered, JSON or CSV; or a folder: the names of its sub-folders.",
+)
+@click.option(
+    "--calib",
+    metavar="VIDEO|PICTURE|FOLDER|PATTERN",
+    multiple=True,
+    help="Real frames for int8, and to judge by: videos, pictures, folders of them; repeatable.",
 )
 @click.option(
     "--calib-frames",
     type=int,
     default=120,
     show_default=True,
-    help="Calibrate on at most N frames, and judge by twice as many.",
+    help="Calibrate on at most N frames, and judge by twice as many (8 or more, where there are).",
 )
 @click.option(
-    "--formats", metavar="LIST", shell_complete=completing(FORMATS), default=",".join(FORMATS), show_default=True
+    "--formats",
+    metavar="LIST",
+    shell_complete=completing(FORMATS),
+    help=f"Whatever each can express.  [default: {','.join(FORMATS)}]",
 )
 @click.option(
     "--precision",
@@ -108,6 +118,15 @@ class ConvertCommand(click.Command):
     "--mean", metavar="M|R,G,B", callback=comma_numbers, help="Subtracted from grey levels 0–255.  [default: 0]"
 )
 @click.option("--std", metavar="S|R,G,B", callback=comma_numbers, help="Then divided by this.  [default: 1]")
+@click.option(
+    "--insist", is_flag=True, help="Normalize as --preprocess or --mean and --std say, though the model does it itself."
+)
+@click.option(
+    "--activation",
+    type=click.Choice(get_args(Activation)),
+    help="What the last layer makes of its scores.  [default: told by its operators and its answers]",
+)
+@click.option("--signature", metavar="NAME", help="Of a SavedModel, the one that takes images.")
 @click.option("--color", type=click.Choice(["rgb", "bgr"]), help="The order of channels.  [default: rgb]")
 @click.option("--resize", type=click.Choice(get_args(Resize)), default="bilinear", show_default=True)
 @click.option("--fit", type=click.Choice(get_args(Fit)), default="stretch", show_default=True)
@@ -158,6 +177,7 @@ class ConvertCommand(click.Command):
     type=click.Path(path_type=Path),
     help="Defines the model's own layers; it is run.",
 )
+@click.option("--check", is_flag=True, help="Say what the model is and what will be made of it; convert nothing.")
 @click.option("--trust-model", is_flag=True, help="Load a model that may run code of its own.")
 @common_options
 @click.pass_obj
@@ -168,13 +188,16 @@ def convert(
     labels: Path | None,
     calib: tuple[str, ...],
     calib_frames: int,
-    formats: str,
+    formats: str | None,
     precision: str,
     target: str | None,
     image_size: tuple[float, ...] | None,
     preprocess: str | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
+    insist: bool,
+    activation: Activation | None,
+    signature: str | None,
     color: ColorOrder | None,
     resize: Resize,
     fit: Fit,
@@ -190,6 +213,7 @@ def convert(
     force: bool,
     custom_objects: Path | None,
     trust_model: bool,
+    check: bool,
 ) -> None:
     """Convert a Keras classifier (.keras, .h5, SavedModel) to TFLite and ONNX, and prove each result against it.
 
@@ -201,20 +225,23 @@ def convert(
         labels=labels,
         calib=calib,
         calib_frames=calib_frames,
-        formats=listed(formats),
+        formats=() if formats is None else listed(formats) or ("",),
         precisions=listed(precision),
         target=target,
         image_size=_size(image_size),
         preprocess=preprocess,
         mean=mean,
         std=std,
+        insist=insist,
+        activation=activation,
+        signature=signature,
         color=color,
         resize=resize,
         fit=fit,
         window=window,
         hop=hop,
         features=features,
-        force=force,
+        force=force or check,  # nothing is written then
         custom_objects=custom_objects,
         trust_model=trust_model,
         evaluation=evaluation,
@@ -226,6 +253,14 @@ def convert(
     )
     started = time.monotonic()
     check_packages()
+    if check:
+        with terminal.progress() as progress, quiet_unless_debug(terminal):
+            progress.add_task("looking at the model", total=None)
+            from edgevid_convert.check import check_model  # TensorFlow comes with it
+
+            lines = check_model(options)
+        terminal.result(*lines)
+        return
     bundle = convert_quietly(options, terminal)
     terminal.result(*outcome(bundle), f"wrote {bundle.path}")
     for line in _remarks(options, bundle):
@@ -250,15 +285,16 @@ def convert_quietly(options: ConvertOptions, terminal: Terminal) -> Bundle:
     Raises:
         ModelError, UsageError, SourceError, BundleError: see :func:`edgevid_convert.converter.convert_model`.
     """
-    with terminal.progress() as progress, quiet_unless_debug(terminal), _own_temporary_folder():
+    from edgevid_convert.converter import convert_model
+
+    with terminal.progress() as progress:
         task = progress.add_task("starting", total=None)
-        from edgevid_convert.converter import convert_model
 
         def report(what: str, done: int, total: int | None) -> None:
             terminal.check_stopped()
             progress.update(task, description=what, completed=done, total=total)
 
-        return convert_model(options, report)
+        return convert_model(options, report, debug=terminal.debug)
 
 
 def check_packages() -> None:
@@ -285,22 +321,6 @@ def quiet_unless_debug(terminal: Terminal) -> Iterator[None]:
         except BaseException as error:
             traceback.clear_frames(error.__traceback__)  # what is half made complains here, not on the user's screen
             raise
-
-
-@contextmanager
-def _own_temporary_folder() -> Iterator[None]:
-    """Have every temporary file of this process in a folder that is removed: TensorFlow leaves some behind."""
-    before, in_environment = tempfile.tempdir, os.environ.get("TMPDIR")
-    with tempfile.TemporaryDirectory(prefix="edgevid-") as folder:
-        tempfile.tempdir = os.environ["TMPDIR"] = folder
-        try:
-            yield
-        finally:
-            tempfile.tempdir = before
-            if in_environment is None:
-                del os.environ["TMPDIR"]
-            else:
-                os.environ["TMPDIR"] = in_environment
 
 
 def outcome(bundle: Bundle) -> list[str | Table]:

@@ -1,60 +1,59 @@
-"""A conversion from beginning to end: load, sample frames, convert, prove, and write the bundle."""
+"""A conversion as its user sees it: asked of a process of its own, its bundle in place when it is complete."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from importlib import import_module
-from importlib.metadata import version
+import json
+import os
+import pickle
+import select
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
-from edgevid._version import __version__
-from edgevid.bundle import Bundle, sha256_file, write_manifest
-from edgevid.errors import UsageError
-from edgevid.manifest import (
-    LABELS_FILE,
-    Calibration,
-    ColorOrder,
-    InputSpec,
-    Manifest,
-    OutputSpec,
-    SequenceSpec,
-    SourceModel,
-    Variant,
-)
-from edgevid.methods import Smoothing
-from edgevid.preprocess import Preprocessor
-from edgevid_convert.evaluation import LabelledClip, sample_labelled
-from edgevid_convert.first_layers import FirstLayers
-from edgevid_convert.frames import FrameSet, noise_frames, sample_frames, sample_windows
-from edgevid_convert.input_checks import check_input
-from edgevid_convert.judging import Judging, keras_accuracy
-from edgevid_convert.loading.model import FrozenModel, load_model
+from edgevid import errors
+from edgevid.bundle import Bundle
+from edgevid.errors import EdgevidError, ModelError
+from edgevid_convert.loading.isolation import BOOT, died_of
 from edgevid_convert.options import ConvertOptions
-from edgevid_convert.proof import float_preprocessor, input_tensors, keras_answers, takes_batches
-from edgevid_convert.writing import bundle_folder, preprocessing_for, read_labels
+from edgevid_convert.reporting import Progress, Stage
+from edgevid_convert.worker import At, Crashes, Done, Event, Failed, Job, Moved
+from edgevid_convert.writing import bundle_folder
 
-if TYPE_CHECKING:
-    from edgevid_convert.variants import Progress
+__all__ = ["convert_model", "kept_worker"]
 
-__all__ = ["convert_model"]
+WORKER_MODULE = "edgevid_convert.worker"
+TICK_S = 0.1  # between two calls of progress, from which an interruption comes
+LEAVES_S = 5.0  # to a worker whose input has ended
+DOING: dict[Stage, str] = {
+    "converting": "its converter",
+    "comparing": "its engine",
+    "improving": "the search for a better one",
+}
 
-TOOLS = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime")
+
+class ConversionError(Exception):
+    """What the process that converted printed before it failed; the cause of the error that the user sees."""
 
 
-def convert_model(options: ConvertOptions, progress: Progress = lambda what, done, total: None) -> Bundle:
+def convert_model(
+    options: ConvertOptions, progress: Progress = lambda what, done, total: None, *, debug: bool = False
+) -> Bundle:
     """Convert a Keras model into a bundle and measure each variant against it.
 
-    The bundle appears under its name when it is complete; an interrupted conversion leaves nothing.
+    The work is done by another process. Where a converter or an engine crashes it, its variant is left out, and the
+    rest goes on. The bundle appears under its name when it is complete; an interrupted conversion leaves nothing.
 
     Args:
         options: what to convert, and how.
-        progress: called as the work goes on.
+        progress: called as the work goes on, at least ten times a second; what it raises ends the conversion.
+        debug: have what converters print on stderr.
 
     Raises:
         ModelError: the model is no image classifier, or a converter cannot express it.
@@ -62,170 +61,186 @@ def convert_model(options: ConvertOptions, progress: Progress = lambda what, don
         SourceError: a calibration source cannot be read.
         BundleError: the output exists, and ``options.force`` is false.
     """
-    progress("loading the model", 0, None)
-    model = load_model(
-        options.model, options.image_size, custom_objects=options.custom_objects, trust=options.trust_model
-    )
-    from edgevid_convert.variants import convert_variants  # TensorFlow comes with it; imported while the child loads
-
-    if options.features:
-        from edgevid_convert.loading.cutting import cut_before_last_layer
-
-        model = cut_before_last_layer(options.model, model)
-    labels = read_labels(options.labels, model.classes)
-    input_spec = _input_spec(model, options)
-    preprocessing = preprocessing_for(
-        options.normalization, options.preprocess, options.resize, options.fit, model.channels
-    )
-    preprocessor = float_preprocessor(input_spec, preprocessing)
-    frames = _frames(options, model, preprocessor, progress)
-    progress("looking at the first layers", 0, None)
-    layers = FirstLayers(model.graph)
-    remarks = check_input(options, layers, model.statistics, input_spec, preprocessing, frames.calibration)
-    labelled = _labelled(options, labels, model, preprocessor, progress)
-    with bundle_folder(options.output, options.force) as folder:
-        calibration = input_tensors(frames.calibration, preprocessor)
-        variants, heads, left_out = convert_variants(model, options, calibration, folder, progress)
-        (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
-        manifest = Manifest(
-            name=options.output.stem,
-            made_with=_versions(),
-            source=SourceModel(file=options.model.name, sha256=_sha256(options.model)),
-            input=input_spec,
-            preprocessing=preprocessing,
-            value_range=preprocessing.value_range,
-            output=OutputSpec(classes=model.classes, activation=model.activation),
-            smoothing=Smoothing(window=options.smoothing_window(model.frames)),
-            labels_sha256=sha256_file(folder / LABELS_FILE),
-            calibration=_calibration(options, frames),
-            max_drop=options.max_drop,
-            variants=variants,
-            left_out=left_out,
-            remarks=remarks,
-            sequence=_sequence(model, options, heads),
-        )
-        write_manifest(manifest, folder)
-        manifest = keras_accuracy(Bundle(folder), model, labelled)
-        write_manifest(manifest, folder)
-        proven = _proven(model, options, frames, calibration, labelled, folder, progress)
-        progress("writing the bundle", 0, None)
-        write_manifest(msgspec.structs.replace(manifest, variants=tuple(proven)), folder)
+    variants: dict[str, str] = {}
+    searches: dict[str, str] = {}
+    with bundle_folder(options.output, options.force) as folder, _worker(debug) as worker:
+        while True:
+            with tempfile.TemporaryDirectory(prefix="edgevid-") as scratch:
+                crashes = Crashes(dict(variants), dict(searches))
+                job = Job(options, folder.resolve(), Path(scratch), crashes, str(Path.cwd()), dict(os.environ))
+                crash = worker.convert(job, progress)
+            if crash is None:
+                break
+            for file in folder.iterdir():
+                file.unlink()
+            known = searches if crash.stage == "improving" else variants
+            if crash.variant is None or crash.variant in known:
+                raise ModelError(
+                    f"{options.model}: the process that converts it {crash.how}; --debug shows what it printed"
+                ) from ConversionError(crash.printed)
+            known[crash.variant] = f"{DOING[crash.stage]} crashed: the process {crash.how}"
     return Bundle(options.output)
 
 
-def _proven(
-    model: FrozenModel,
-    options: ConvertOptions,
-    frames: FrameSet,
-    calibration: Sequence[npt.NDArray[np.float32]],
-    labelled: Sequence[LabelledClip],
-    folder: Path,
-    progress: Progress,
-) -> list[Variant]:
-    """Return the variants in ``folder`` held against the Keras model, and better ones for those that fall short."""
-    from edgevid_convert.improve import SearchFrames, improved  # TensorFlow comes with it
+@contextmanager
+def kept_worker() -> Iterator[None]:
+    """Have all conversions in the block done by one process, so that TensorFlow is loaded once.
 
-    bundle = Bundle(folder)
-    manifest, variants = bundle.manifest, bundle.manifest.variants
-    progress("asking the Keras model", 0, None)
-    clips = frames.held_out or noise_frames(*model.picture_shape)
-    judging = Judging(bundle, clips, [keras_answers(model, manifest, clip) for clip in clips], labelled)
-    judged = []
-    for index, variant in enumerate(variants):
-        progress(f"comparing {variant.id} with Keras", index, len(variants))
-        judged.append(judging.judged(variant))
-    preprocessor = float_preprocessor(manifest.input, manifest.preprocessing)
-    searched = SearchFrames(
-        clips=[input_tensors(clip.frames, preprocessor) for clip in frames.search],
-        spacings=[clip.spacing for clip in frames.search],
-        reference=[keras_answers(model, manifest, clip) for clip in frames.search],
-    )
-    better = improved(model, judged, options, calibration, searched, folder, judging.judged, progress)
-    return [msgspec.structs.replace(each, free_batch=takes_batches(bundle, each, clips)) for each in better]
+    It holds some hundred megabytes until the block ends.
+    """
+    _kept.wanted = True
+    try:
+        yield
+    finally:
+        _kept.wanted = False
+        if _kept.worker:
+            _kept.worker.close()
+            _kept.worker = None
 
 
-def _sequence(model: FrozenModel, options: ConvertOptions, heads: tuple[Variant, ...]) -> SequenceSpec | None:
-    if model.head is not None:
-        frames, features = model.head.input_shape[1:]
-        return SequenceSpec(frames=frames, hop=options.hop or 1, features=features, heads=heads)
-    if model.frames:
-        return SequenceSpec(frames=model.frames, hop=options.hop or max(1, model.frames // 2))
-    return None
+class _Kept(threading.local):
+    """The worker that :func:`kept_worker` keeps, for its thread."""
+
+    wanted = False
+    worker: _Worker | None = None
 
 
-def _frames(options: ConvertOptions, model: FrozenModel, preprocessor: Preprocessor, progress: Progress) -> FrameSet:
-    if options.hop is not None and not model.frames:
-        raise UsageError(f"--hop {options.hop}: the model takes single frames, not windows; leave it out")
-    if not options.calib:
-        return FrameSet()
-    most, on_frame = options.calib_frames, _sampling(progress)
-    if model.frames:
-        split = model.head is not None
-        frames = sample_windows(options.calib, preprocessor, model.frames, split, most, on_frame)
-    else:
-        frames = sample_frames(options.calib, preprocessor, most, on_frame)
-    if options.search and not frames.search:
-        raise UsageError(
-            f"--search: too few frames to search by in --calib {' '.join(options.calib)}; give a longer one"
-        )
-    return frames
+_kept = _Kept()
 
 
-def _labelled(
-    options: ConvertOptions,
-    labels: Sequence[str],
-    model: FrozenModel,
-    preprocessor: Preprocessor,
-    progress: Progress,
-) -> list[LabelledClip]:
-    if options.evaluation is None:
-        return []
-    output = OutputSpec(classes=model.classes, activation=model.activation)
-    return sample_labelled(
-        options.evaluation,
-        labels,
-        output,
-        preprocessor,
-        options.evaluation_frames,
-        options.calib,
-        _sampling(progress),
-        model.frames,
-    )
+@contextmanager
+def _worker(debug: bool) -> Iterator[_Worker]:
+    worker = _kept.worker if _kept.wanted and _kept.worker and not debug else _Worker(debug)
+    if _kept.wanted and not debug:
+        _kept.worker = worker
+        yield worker
+        return
+    try:
+        yield worker
+    finally:
+        worker.close()
 
 
-def _sampling(progress: Progress) -> Callable[[str, int, int | None], None]:
-    return lambda name, index, total: progress(f"sampling {name}", index, total)
+class _Crash(msgspec.Struct, frozen=True):
+    """The end of a worker: how it ended, what it was doing to which variant, and what it had printed."""
+
+    how: str
+    variant: str | None
+    stage: Stage
+    printed: str
 
 
-def _calibration(options: ConvertOptions, frames: FrameSet) -> Calibration | None:
-    if not options.calib:
-        return None
-    return Calibration(
-        sources=tuple(Path(name).name for name in options.calib),
-        frames=len(frames.calibration),
-        near_duplicates=frames.near_duplicates,
-        held_out=frames.held_out_count,
-        searched=sum(len(clip.frames) for clip in frames.search),
-    )
+class _Worker:
+    """A process of :mod:`edgevid_convert.worker`, started when there is a job for it, and again after a crash.
+
+    Args:
+        debug: whether what it prints goes to stderr, or is kept to be told with an error.
+    """
+
+    def __init__(self, debug: bool) -> None:
+        self._debug = debug
+        self._process: subprocess.Popen[bytes] | None = None
+        self._events: IO[bytes] | None = None
+        self._log: IO[bytes] | None = None
+
+    def convert(self, job: Job, progress: Progress) -> _Crash | None:
+        """Have one conversion done; None when it is complete.
+
+        Raises:
+            EdgevidError: the conversion failed.
+        """
+        process = self._started()
+        at, last = At(None, "converting"), Moved("starting", 0, None)
+        try:
+            with suppress(BrokenPipeError):  # it has crashed already, as is seen below
+                assert process.stdin is not None
+                pickle.dump(job, process.stdin)
+                process.stdin.flush()
+            for event in self._happening():
+                if isinstance(event, Moved):
+                    last = event
+                elif isinstance(event, At):
+                    at = event
+                elif isinstance(event, Failed):
+                    raise _error(event) from ConversionError(f"{self._printed()}\n{event.trace}")
+                elif isinstance(event, Done):
+                    return None
+                progress(last.what, last.done, last.total)
+        except EdgevidError:
+            raise
+        except BaseException:
+            self.close(at_once=True)
+            raise
+        status, printed = process.wait(), self._printed()
+        self.close()
+        return _Crash(died_of(status), at.variant, at.stage, printed)
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is not None:
+            return self._process
+        reading, writing = os.pipe()
+        self._events = os.fdopen(reading, "rb", buffering=0)
+        self._log = None if self._debug else tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        command = [sys.executable, "-I", "-B", "-c", BOOT, json.dumps(sys.path), WORKER_MODULE, str(writing)]
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own module
+                [*command, str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=self._log or sys.stderr.fileno(),
+                stderr=self._log or sys.stderr.fileno(),
+                pass_fds=(writing,),
+                start_new_session=True,
+            )
+        finally:
+            os.close(writing)
+        return self._process
+
+    def _happening(self) -> Iterator[Event | None]:
+        """Yield what the process tells, and None where it has said nothing for a while; end with it."""
+        assert self._events is not None, "a worker that was started has a pipe"
+        pending = b""
+        while True:
+            readable, _, _ = select.select([self._events], [], [], TICK_S)
+            if not readable:
+                yield None
+                continue
+            read = self._events.read(1 << 16)
+            if not read:
+                return
+            *lines, pending = (pending + read).split(b"\n")
+            for line in lines:
+                yield msgspec.json.decode(line, type=Event)
+
+    def _printed(self) -> str:
+        if self._log is None:
+            return ""
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")
+
+    def close(self, at_once: bool = False) -> None:
+        """End the process and all that it started."""
+        if self._process is None:
+            return
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        if not at_once:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(LEAVES_S)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, 9)
+        self._process.wait()
+        for file in (self._events, self._log):
+            if file is not None:
+                file.close()
+        self._process = self._events = self._log = None
 
 
-def _input_spec(model: FrozenModel, options: ConvertOptions) -> InputSpec:
-    if model.channels == 1 and options.color is not None:
-        raise UsageError(f"--color {options.color}: the model takes one channel, grey; leave it out")
-    color: ColorOrder = "grey" if model.channels == 1 else options.normalization.color
-    return InputSpec(height=model.height, width=model.width, channels=model.channels, color=color)
-
-
-def _versions() -> dict[str, str]:
-    """Return the version of edgevid and of each tool that took part."""
-    tools = {tool: str(import_module(tool).__version__) for tool in TOOLS}
-    return {"edgevid": __version__, **tools, "ai-edge-litert": version("ai-edge-litert")}
-
-
-def _sha256(path: Path) -> str:
-    """Return the SHA-256 of a file or, for a SavedModel folder, of its files' names and SHA-256 in order."""
-    if path.is_file():
-        return sha256_file(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    lines = (f"{file.relative_to(path).as_posix()} {sha256_file(file)}\n" for file in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+def _error(failed: Failed) -> Exception:
+    """Return the error that the worker met, of the class that it had there."""
+    kind = getattr(errors, failed.kind, None) if failed.kind else None
+    if kind is None or not issubclass(kind, EdgevidError):
+        return RuntimeError(failed.text)
+    error: EdgevidError = kind.__new__(kind)
+    error.args = (failed.text,)
+    return error

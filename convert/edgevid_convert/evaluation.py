@@ -14,11 +14,10 @@ import numpy as np
 from edgevid.errors import ModelError, SourceError, UsageError
 from edgevid.manifest import Accuracy, OutputSpec
 from edgevid.preprocess import Preprocessor
-from edgevid.sample import sample_clip
-from edgevid.sources import SAMPLE_PREFIX
 from edgevid.sources.archive import CLIP_SUFFIXES
-from edgevid.sources.images import IMAGE_SUFFIXES, read_image
-from edgevid_convert.frames import Clip, sample_clip_frames
+from edgevid.sources.images import IMAGE_SUFFIXES
+from edgevid_convert.calib_sources import find_calib
+from edgevid_convert.frames import Clip, read_still, sample_clip_frames
 from edgevid_convert.parity import Scores, smoothed_labels
 
 __all__ = ["LabelledClip", "measure_accuracy", "sample_labelled"]
@@ -68,7 +67,7 @@ def sample_labelled(
         UsageError: a label is not the model's, or a clip is a calibration source too.
         SourceError: there are no clips, or one cannot be read.
     """
-    if output.activation == "sigmoid":
+    if output.multi_label:
         raise ModelError(
             f"--eval {path}: the model ends in sigmoids, of which several can be right at once, so that the accuracy "
             "of the best one says nothing; leave out --eval"
@@ -158,11 +157,9 @@ def _check_labels(path: Path, given: set[str], labels: Sequence[str]) -> None:
 def _check_apart(path: Path, files: set[Path], calib: Sequence[str]) -> None:
     """Refuse clips that calibrate too: who judges must not have seen them."""
     for name in calib:
-        sample = name.startswith(SAMPLE_PREFIX)
-        source = (sample_clip(name.removeprefix(SAMPLE_PREFIX)) if sample else Path(name)).resolve()
-        if shared := sorted(
-            file for file in files if file == source or source in file.parents or file in source.parents
-        ):
+        calibrating = {file.resolve() for source in find_calib([name]) for file in source.files}
+        calibrating |= {folder for file in calibrating for folder in file.parents}
+        if shared := sorted(files & calibrating):
             raise UsageError(f"--eval {path}: {shared[0]} is in --calib {name} too; judge by others")
 
 
@@ -180,8 +177,5 @@ def _clip(
         return clip
     if length:
         raise UsageError(f"--eval {file}: one image, and the model takes {length} frames at a time; give videos")
-    image = read_image(file)
-    if image is None:
-        raise SourceError(f"--eval {file}: it cannot be decoded as an image; is the file complete?")
     on_frame(str(file), 1, 1)
-    return Clip([preprocessor.pixels(image)])
+    return Clip([read_still(file, preprocessor, "--eval")])

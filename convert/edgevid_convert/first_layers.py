@@ -135,6 +135,9 @@ class FirstLayers:
         addition = self._only_user(node.name)
         if root is None or not times_factor or addition is None or addition.op not in ("Add", "AddV2"):
             return None
+        factors = self._asked(factor)
+        if factors.ndim > 1 and factors.shape[-1] != factors.size:  # of another axis, such as the width
+            return None
         mean = next(other for other in _inputs(times_factor[0]) if other != factor)
         added = next(other for other in _inputs(addition) if other != node.name)
         mean, variance, scale, offset = map(self._constant, (mean, next(_inputs(self._nodes[root])), factor, added))

@@ -8,8 +8,13 @@ from edgevid.bundle import Bundle
 from edgevid.errors import BundleError, GateError
 from edgevid.manifest import Manifest, Parity, Variant
 
-__all__ = ["check_gate", "choice", "gated", "passes"]
+__all__ = ["ENOUGH_FRAMES", "QUANTIZED", "check_gate", "choice", "gated", "passes", "unproven"]
 
+# Distinct ones, that a quantized variant is judged by. Of eight that all agree, the share of all frames that would is
+# above 69 % (with 95 % confidence, 0.05 ** (1 / 8)); of two it is above 22 %.
+ENOUGH_FRAMES = 8
+QUANTIZED = frozenset({"int8", "int8-full", "dynamic-int8"})
+UNPROVEN = "is not proven: "
 WORST_NAMED = 3
 
 
@@ -21,11 +26,14 @@ def passes(parity: Parity, max_drop: float) -> bool:
 def gated(manifest: Manifest, variant: Variant) -> Variant:
     """Return the variant, rejected if it falls short: by accuracy where there were labels, else by agreement.
 
+    Nor does a quantized one pass that was judged by too few frames, unless it may lose everything.
     On noise nothing is rejected: it says nothing of what a camera will see.
     """
     parity, accuracy, of_keras = variant.parity, variant.accuracy, manifest.keras_accuracy
     rejected = None
-    if accuracy and of_keras:
+    if variant.precision in QUANTIZED and manifest.max_drop < 1 and (few := _too_few(manifest, variant)):
+        rejected = f"{UNPROVEN}{few}"
+    elif accuracy and of_keras:
         drop = of_keras.smoothed_accuracy - accuracy.smoothed_accuracy
         if drop > manifest.max_drop + 1e-9:
             rejected = f"is {drop:.1%} less accurate than the Keras model, with --max-drop {manifest.max_drop:g}"
@@ -34,6 +42,26 @@ def gated(manifest: Manifest, variant: Variant) -> Variant:
             f"loses {1 - parity.smoothed_agreement:.1%} of the smoothed labels, with --max-drop {manifest.max_drop:g}"
         )
     return msgspec.structs.replace(variant, rejected=rejected)
+
+
+def unproven(variant: Variant) -> bool:
+    """Return whether a variant was rejected for want of frames, so that no other file in its place could pass."""
+    return variant.rejected is not None and variant.rejected.startswith(UNPROVEN)
+
+
+def _too_few(manifest: Manifest, variant: Variant) -> str | None:
+    """Return by how few frames a variant was judged, and the remedy; None where they are enough, or noise."""
+    calibration = manifest.calibration
+    if variant.accuracy:
+        count, what, remedy = variant.accuracy.frames, "labelled frame", "add some to --eval"
+    elif calibration and calibration.distinct_held_out is not None:
+        what = "distinct window" if manifest.takes_windows else "distinct frame"
+        count, remedy = calibration.distinct_held_out, "add more varied --calib"
+    else:
+        return None
+    if count >= ENOUGH_FRAMES:
+        return None
+    return f"only {count} {what}{'s' * (count != 1)} to judge by; expected {ENOUGH_FRAMES} or more, {remedy}"
 
 
 def choice(bundle: Bundle) -> str:

@@ -16,23 +16,23 @@ import numpy.typing as npt
 
 from edgevid.errors import ModelError
 from edgevid.manifest import Candidate, Parity, Search, Sensitivity, Variant
-from edgevid.postprocess import softmax
-from edgevid_convert.gate import passes
+from edgevid.postprocess import probabilities_of
+from edgevid_convert.gate import QUANTIZED, passes, unproven
 from edgevid_convert.int8.candidates import Answers, Candidates
 from edgevid_convert.int8.onnx import OnnxCandidates
 from edgevid_convert.int8.repair import repaired
 from edgevid_convert.int8.search import SPEED_CLASSES, Found, Judge, Tried, find_best, loss_of
 from edgevid_convert.int8.tflite import TfliteCandidates
-from edgevid_convert.loading.freezing import INPUT_NAME, OUTPUT_NAME
+from edgevid_convert.loading.graphs.freezing import INPUT_NAME, OUTPUT_NAME
 from edgevid_convert.loading.model import FrozenModel
 from edgevid_convert.options import CALIBRATED_PRECISIONS, ConvertOptions
 from edgevid_convert.parity import Scores, compare
+from edgevid_convert.reporting import Reporter
 from edgevid_convert.targets import fit_to_target
-from edgevid_convert.variants import FloatFiles, Progress, convert_variant, described
+from edgevid_convert.variants import FloatFiles, convert_variant, described
 
 __all__ = ["SearchFrames", "improved"]
 
-IMPROVABLE = frozenset({"int8", "int8-full", "dynamic-int8"})
 # What TensorFlow's converter calls the two ends of a model.
 ENDS = {"serving_default_image": INPUT_NAME, "PartitionedCall": OUTPUT_NAME}
 QUICK = 3  # where candidates are many, every third of the search frames
@@ -70,7 +70,8 @@ def improved(
     frames: SearchFrames,
     folder: Path,
     judged: Callable[[Variant], Variant],
-    progress: Progress,
+    crashed: Mapping[str, str],
+    report: Reporter,
 ) -> list[Variant]:
     """Return the variants, better ones in place of those that miss the gate; their files in ``folder`` are replaced.
 
@@ -84,22 +85,31 @@ def improved(
         frames: those to choose by.
         folder: with the variants' files.
         judged: returns a variant whose file is in ``folder`` with its parity, and rejected if it misses the gate.
-        progress: called as the work goes on.
+        crashed: variants that stay as they are, with the reason: improving them crashed.
+        report: told as the work goes on.
     """
-    chosen = _to_improve(variants, options) if frames.clips and calibration else []
+    variants = [_with_reason(variant, crashed.get(variant.id)) for variant in variants]
+    chosen = _to_improve(variants, options, crashed) if frames.clips and calibration else []
     if not chosen:
         return list(variants)
     with tempfile.TemporaryDirectory() as scratch:
-        better = _improved(model, chosen, options, calibration, frames, folder, Path(scratch), judged, progress)
+        better = _improved(model, chosen, options, calibration, frames, folder, Path(scratch), judged, report)
     return [better.get(variant.id, variant) for variant in variants]
 
 
-def _to_improve(variants: Sequence[Variant], options: ConvertOptions) -> list[Variant]:
+def _with_reason(variant: Variant, reason: str | None) -> Variant:
+    """Return a rejected variant with why it was not improved, if there is a reason."""
+    if reason is None or variant.rejected is None:
+        return variant
+    return msgspec.structs.replace(variant, rejected=f"{variant.rejected}; no search: {reason}")
+
+
+def _to_improve(variants: Sequence[Variant], options: ConvertOptions, crashed: Mapping[str, str]) -> list[Variant]:
     """Return the quantized variants to improve: those that miss the gate, or all of them with --search."""
     if options.search is False or not any(variant.precision in CALIBRATED_PRECISIONS for variant in variants):
         return []
-    quantized = [variant for variant in variants if variant.precision in IMPROVABLE]
-    return quantized if options.search else [variant for variant in quantized if variant.rejected]
+    quantized = [variant for variant in variants if variant.precision in QUANTIZED and variant.id not in crashed]
+    return quantized if options.search else [each for each in quantized if each.rejected and not unproven(each)]
 
 
 def _improved(
@@ -111,14 +121,14 @@ def _improved(
     folder: Path,
     scratch: Path,
     judged: Callable[[Variant], Variant],
-    progress: Progress,
+    report: Reporter,
 ) -> dict[str, Variant]:
     """Repair the model, and return each of these variants made from it, by its id."""
     deadline = time.monotonic() + 60 * options.search_minutes
     end_of_repair = deadline - 60 * options.search_minutes * (1 - REPAIR_SHARE)
 
     def repairing(done: int, total: int) -> bool:
-        progress("repairing weights", done, total)
+        report("repairing weights", done, total)
         return time.monotonic() < end_of_repair
 
     better = dataclasses.replace(model, graph=repaired(model.graph, calibration, repairing, options.seed))
@@ -126,14 +136,15 @@ def _improved(
     plain_loss = min(loss_of(_parity(variant)) for variant in variants)
     helps = measure.loss(lambda tensor: better(tensor)[0]) < plain_loss
     starts = FloatFiles(better if helps else model, scratch)
-    work = _Work(starts, helps, calibration, measure, folder, options, judged, progress)
+    work = _Work(starts, helps, calibration, measure, folder, options, judged, report)
     results, to_search = {}, sum(variant.precision == "int8" for variant in variants)
     for variant in variants:
-        if variant.precision == "int8":
-            results[variant.id] = _searched(variant, work, (deadline - time.monotonic()) / to_search)
-            to_search -= 1
-        else:
-            results[variant.id] = _converted_again(variant, work)
+        with report.on(variant.id, "improving"):
+            if variant.precision == "int8":
+                results[variant.id] = _searched(variant, work, (deadline - time.monotonic()) / to_search)
+                to_search -= 1
+            else:
+                results[variant.id] = _converted_again(variant, work)
     return results
 
 
@@ -147,10 +158,10 @@ class _Measure:
 
     def parity(self, answers: Answers, step: int = 1) -> Parity:
         frames = self.frames.thinned(step)
-        whole, activation = self.model.completed(answers), self.model.activation
+        whole, output = self.model.completed(answers), self.model.output
         rows = [np.stack([whole(tensor).reshape(-1) for tensor in clip]) for clip in frames.clips]
-        scores = [softmax(row) for row in rows] if activation == "logits" else rows
-        return compare(frames.reference, scores, frames.spacings, self.window, "held-out", activation)
+        scores = [probabilities_of(row, output) for row in rows]
+        return compare(frames.reference, scores, frames.spacings, self.window, "held-out", output.multi_label)
 
     def loss(self, answers: Answers) -> float:
         return loss_of(self.parity(answers, QUICK))
@@ -167,7 +178,7 @@ class _Work:
     folder: Path
     options: ConvertOptions
     judged: Callable[[Variant], Variant]
-    progress: Progress
+    report: Reporter
 
 
 def _parity(variant: Variant) -> Parity:
@@ -238,7 +249,7 @@ def _found(variant: Variant, candidates: Candidates, plain: Path, work: _Work, s
     )
 
     def report(what: str, done: int, total: int) -> None:
-        work.progress(f"{variant.id}: {what}", done, total)
+        work.report(f"{variant.id}: {what}", done, total)
 
     return find_best(candidates, judge, work.calibration, work.starts.folder, seconds, report)
 

@@ -7,8 +7,10 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
+from tf2onnx.onnx_opset.nn import ConvTranspose, Resize
 
 __all__ = ["OPSET", "OP_HANDLERS", "free_batch", "remove_unused", "simplified", "unknown_operators"]
 
@@ -27,8 +29,74 @@ def _erfc(context: Any, node: Any, name: str, arguments: Any) -> None:
     context.insert_node_on_output(subtraction, output)
 
 
-# For tf2onnx: the operators that it does not know.
-OP_HANDLERS: dict[str, tuple[Any, list[Any]]] = {"Erfc": (_erfc, [])}
+def _conv_transpose(context: Any, node: Any, name: str, arguments: Any) -> None:
+    """Make what a transposed convolution's strides leave of its output beyond the kernel padding of the output.
+
+    tf2onnx writes it as negative padding of the input, which ONNX does not have.
+    """
+    ConvTranspose.version_11(context, node)
+    pads = node.get_attr_value("pads")
+    if pads and min(pads) < 0:
+        missing = np.maximum(0, -np.sum(np.reshape(pads, (2, -1)), axis=0))
+        node.set_attr("output_padding", missing.tolist())
+        node.set_attr("pads", [0 if missing[index % len(missing)] else pad for index, pad in enumerate(pads)])
+
+
+def _resize_bilinear(context: Any, node: Any, name: str, arguments: Any) -> None:
+    """Have the scales, which tf2onnx rounds to the nearest, give the size that is meant: ONNX rounds it down."""
+    before, after = ((context.get_shape(each) or [-1] * 4)[1:3] for each in (node.input[0], node.output[0]))
+    Resize.version_11(context, node)
+    if min(*before, *after) < 1:
+        return
+    resize = context.get_node_by_name(name).inputs[0]
+    scales = np.array([1, 1, *map(_scale, before, after)], np.float32)
+    context.replace_input(resize, resize.input[2], context.make_const(f"{name}/scales", scales).output[0], 2)
+    batch, channels, *_ = context.get_shape(resize.input[0])
+    context.set_shape(resize.output[0], [batch, channels, *after])
+
+
+def _scale(before: int, after: int) -> np.float32:
+    """Return the least float32 by which ``before`` becomes ``after`` when the product is rounded down."""
+    scale = np.float32(after / before)
+    while np.float32(before) * scale < after or before * float(scale) < after:
+        scale = np.nextafter(scale, np.float32(np.inf))
+    return scale
+
+
+def _resize_nearest(context: Any, node: Any, name: str, arguments: Any) -> None:
+    """Take rows and columns by their numbers where the size is no multiple: ONNX rounds otherwise than TensorFlow."""
+    before, after = ((context.get_shape(each) or [-1] * 4)[1:3] for each in (node.input[0], node.output[0]))
+    align_corners, half_pixels = (bool(node.get_attr_value(each)) for each in ("align_corners", "half_pixel_centers"))
+    multiple = not align_corners and not any(np.mod(after, before))
+    if multiple:
+        node.set_attr("half_pixel_centers", 0)  # which is the same then; ONNX calls what it has for it deprecated
+    if multiple or min(*before, *after) < 1:
+        Resize.version_11(context, node)
+        return
+    picked, outputs, shapes, dtypes = node.input[0], node.output, node.output_shapes, node.output_dtypes
+    context.remove_node(name)
+    for axis, sizes in enumerate(zip(before, after, strict=True), 1):
+        numbers = context.make_const(f"{name}/numbers{axis}", _nearest(*sizes, align_corners, half_pixels))
+        (picked,) = context.make_node("Gather", [picked, numbers.output[0]], {"axis": axis}).output
+    context.make_node("Identity", [picked], name=name, outputs=outputs, shapes=shapes, dtypes=dtypes)
+
+
+def _nearest(before: int, after: int, align_corners: bool, half_pixels: bool) -> npt.NDArray[np.int64]:
+    """Return which of ``before`` pixels TensorFlow takes for each of ``after``, in float32 as it does."""
+    steps = (before - 1, after - 1) if align_corners and after > 1 else (before, after)
+    places = np.arange(after, dtype=np.float32) + np.float32(0.5 if half_pixels else 0)
+    places = places * (np.float32(steps[0]) / np.float32(steps[1]))
+    return np.minimum(np.floor(places.astype(np.float64) + (0.5 if align_corners else 0)), before - 1).astype(np.int64)
+
+
+# For tf2onnx: the operators that it does not know, or gets wrong.
+OP_HANDLERS: dict[str, tuple[Any, list[Any]]] = {
+    "Conv2DBackpropInput": (_conv_transpose, []),
+    "Conv3DBackpropInputV2": (_conv_transpose, []),
+    "Erfc": (_erfc, []),
+    "ResizeBilinear": (_resize_bilinear, []),
+    "ResizeNearestNeighbor": (_resize_nearest, []),
+}
 
 
 def unknown_operators(model: onnx.ModelProto) -> list[str]:
@@ -42,6 +110,7 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
 
     It asks for no domain that it does not use, and no newer format than it needs, so that old runtimes read it.
     """
+    _make_scalars(model.graph)
     model = onnx.shape_inference.infer_shapes(model)
     graph = model.graph
     _join_reshapes(graph)
@@ -76,6 +145,13 @@ def free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.value_info[:]
     remove_unused(graph)
     return freed
+
+
+def _make_scalars(graph: onnx.GraphProto) -> None:
+    """Have a Gemm's factors be numbers: tf2onnx makes lists of one of those of a product that it finds in a graph."""
+    for attribute in (attribute for node in graph.node if node.op_type == "Gemm" for attribute in node.attribute):
+        if attribute.type == onnx.AttributeProto.FLOATS and len(attribute.floats) == 1:
+            attribute.CopyFrom(helper.make_attribute(attribute.name, attribute.floats[0]))
 
 
 def _join_reshapes(graph: onnx.GraphProto) -> None:

@@ -9,18 +9,20 @@ from pathlib import Path
 
 from edgevid.bundle import BUNDLE_SUFFIX
 from edgevid.errors import BundleError, ModelError, SourceError, UsageError
-from edgevid.manifest import MANIFEST_FILE, VARIANT_IDS, ColorOrder, Fit, Resize, check_hop
-from edgevid.sources import SAMPLE_PREFIX
+from edgevid.manifest import MANIFEST_FILE, VARIANT_IDS, Activation, ColorOrder, Fit, Resize, check_hop
 from edgevid.window import parse_window
+from edgevid_convert.calib_sources import find_calib
 from edgevid_convert.preprocessing import Normalization, chosen_normalization
 
 __all__ = [
     "CALIBRATED_PRECISIONS",
     "EDGE_TPU_VARIANT",
     "FORMATS",
+    "MODEL_SUFFIXES",
     "PRECISIONS",
     "TARGETS",
     "ConvertOptions",
+    "check_output",
     "default_output",
 ]
 
@@ -30,6 +32,7 @@ DEFAULT_WINDOW = 64
 CALIBRATED_PRECISIONS = frozenset({"int8", "int8-full"})
 TARGETS = ("tflite-runtime", "edgetpu")
 EDGE_TPU_VARIANT = "tflite-int8-full"
+MODEL_SUFFIXES = frozenset({".h5", ".hd5", ".hdf", ".hdf5", ".keras", ".model", ".onnx", ".tflite"})
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,18 @@ class ConvertOptions:
     """A conversion, as asked for; refuses what cannot be meant.
 
     Attributes:
-        model: a ``.keras`` or ``.h5`` file, or a SavedModel folder.
+        model: a ``.keras`` or ``.h5`` file, whatever its name, or a SavedModel folder.
         output: the bundle to write, ``NAME.edgevid``.
-        labels: a text file, one label a line; None for ``class 0``, ``class 1``, …
-        calib: videos and folders of images that look like what the device will see.
+        labels: a file of labels, or a folder whose sub-folders have their names; None for ``class 0``, ``class 1``, …
+        calib: videos, pictures, folders and patterns of them, that look like what the device will see.
         calib_frames: how many frames to calibrate on, at most.
-        formats: model formats to write.
+        formats: model formats to write; empty for all, of which one may fail.
         precisions: precisions to write; empty for all that are possible.
         target: what the TFLite files must also suit, one of ``TARGETS``; None for nothing in particular.
         image_size: height and width; None for what the model states.
+        signature: of a SavedModel, the one to call; None for the default one.
+        activation: what the last layer makes of its logits; None to tell it.
+        insist: convert with a ``preprocess`` that a model which normalizes by itself makes doubtful.
         preprocess: a name in the table of normalizations; None for ``mean`` and ``std``.
         mean, std: in grey levels, one number or one a channel: input = (pixel − mean) / std; None for 0 and 1.
         color: the order of the model's channels; None for what ``preprocess`` says, else RGB.
@@ -71,10 +77,13 @@ class ConvertOptions:
     labels: Path | None = None
     calib: tuple[str, ...] = ()
     calib_frames: int = 120
-    formats: tuple[str, ...] = FORMATS
+    formats: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
     target: str | None = None
     image_size: tuple[int, int] | None = None
+    signature: str | None = None
+    activation: Activation | None = None
+    insist: bool = False
     preprocess: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -95,7 +104,7 @@ class ConvertOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_known("format", self.formats or ("",), FORMATS)
+        _check_known("format", self.formats, FORMATS)
         _check_known("precision", self.precisions, PRECISIONS)
         _check_known("target", (self.target,) if self.target else (), TARGETS)
         parse_window(self.smoothing_window())
@@ -121,7 +130,7 @@ class ConvertOptions:
             )
         if not self.variant_ids:
             raise UsageError(
-                f"no variant is both in the format {', '.join(self.formats)} and of the precision "
+                f"no variant is both in the format {', '.join(self.formats or FORMATS)} and of the precision "
                 f"{', '.join(self.precisions)}; there are {', '.join(VARIANT_IDS)}"
             )
         if self.target == "edgetpu" and EDGE_TPU_VARIANT not in self.variant_ids:
@@ -130,7 +139,7 @@ class ConvertOptions:
                 "--calib VIDEO or FOLDER, with tflite among --formats and int8-full among --precision"
             )
         self._check_paths()
-        self._check_output()
+        check_output(self.output, self.force)
 
     @property
     def normalization(self) -> Normalization:
@@ -139,8 +148,13 @@ class ConvertOptions:
 
     @property
     def by_name(self) -> bool:
-        """Whether the user named what to make, so that every part of it must be made."""
-        return bool(self.precisions) or self.formats != FORMATS
+        """Whether the user named the precisions to make, so that each must be made in each format."""
+        return bool(self.precisions)
+
+    @property
+    def formats_named(self) -> bool:
+        """Whether the user named the formats to make: whatever each of them can do."""
+        return bool(self.formats)
 
     def smoothing_window(self, frames: int = 0) -> int:
         """Return how many predictions the rolling average spans of a model that takes so many frames at a time."""
@@ -161,40 +175,49 @@ class ConvertOptions:
         return tuple(
             variant_id
             for variant_id in VARIANT_IDS
-            if variant_id.split("-", 1)[0] in self.formats and variant_id.split("-", 1)[1] in wanted
+            if variant_id.split("-", 1)[0] in (self.formats or FORMATS) and variant_id.split("-", 1)[1] in wanted
         )
 
     def _check_paths(self) -> None:
         if not self.model.exists():
             raise ModelError(f"{self.model}: no such model; expected a .keras or .h5 file, or a SavedModel folder")
-        if self.labels is not None and not self.labels.is_file():
-            raise ModelError(f"--labels {self.labels}: no such file; expected a text file with one label a line")
+        if self.labels is not None and not self.labels.exists():
+            raise ModelError(
+                f"--labels {self.labels}: no such file or folder; expected a file of labels, or a folder whose "
+                "sub-folders have their names"
+            )
         if self.custom_objects is not None and not self.custom_objects.is_file():
             raise ModelError(f"--custom-objects {self.custom_objects}: no such file; expected a Python file, MODULE.py")
-        for source in self.calib:
-            if not source.startswith(SAMPLE_PREFIX) and not Path(source).exists():
-                raise SourceError(f"--calib {source}: no such file or folder; expected a video or a folder of images")
+        find_calib(self.calib)
         if self.evaluation is not None and not self.evaluation.exists():
             raise SourceError(
                 f"--eval {self.evaluation}: no such file or folder; "
                 "expected a folder with a sub-folder for each class, or a CSV file with the columns clip,label"
             )
 
-    def _check_output(self) -> None:
-        if self.output.suffix != BUNDLE_SUFFIX:
-            raise UsageError(f"--output {self.output}: expected a name ending in {BUNDLE_SUFFIX}")
-        if self.output.exists() and not self.force:
-            raise BundleError(f"{self.output}: it exists already; name another with --output, or use --force")
-        if self.output.exists() and not (self.output / MANIFEST_FILE).is_file():
-            raise BundleError(f"{self.output}: it exists and is no bundle, so --force keeps it; use --output")
-        parent = self.output.parent
-        if not parent.is_dir() or not os.access(parent, os.W_OK):
-            raise BundleError(f"{self.output}: the folder {parent.resolve()} cannot be written; use --output")
+
+def check_output(output: Path, force: bool) -> None:
+    """Check that a bundle can be written under a name, before any work.
+
+    Raises:
+        UsageError: the name is not one of a bundle.
+        BundleError: it exists, and is not to be replaced or no bundle; or its folder cannot be written.
+    """
+    if output.suffix != BUNDLE_SUFFIX:
+        raise UsageError(f"--output {output}: expected a name ending in {BUNDLE_SUFFIX}")
+    if output.exists() and not force:
+        raise BundleError(f"{output}: it exists already; name another with --output, or use --force")
+    if output.exists() and not (output / MANIFEST_FILE).is_file():
+        raise BundleError(f"{output}: it exists and is no bundle, so --force keeps it; use --output")
+    if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
+        raise BundleError(f"{output}: the folder {output.parent.resolve()} cannot be written; use --output")
 
 
 def default_output(model: Path) -> Path:
-    """Return the bundle's name for a model when none is given: beside nothing, in the current folder."""
-    return Path(f"{model.resolve().stem}{BUNDLE_SUFFIX}")
+    """Return the bundle's name for a model when none is given, in the current folder."""
+    path = model.resolve()
+    # Other suffixes may be no suffixes: mobilenet_1.0_224.
+    return Path(f"{path.stem if path.suffix.lower() in MODEL_SUFFIXES else path.name}{BUNDLE_SUFFIX}")
 
 
 def _check_known(kind: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:

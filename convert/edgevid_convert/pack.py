@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -11,12 +11,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from edgevid._version import __version__
 from edgevid.backends import BackendOptions, load_backend
 from edgevid.bundle import Bundle, sha256_file, write_manifest
 from edgevid.choice import choose_backend
-from edgevid.errors import BackendError, BundleError, MissingExtraError, ModelError, UsageError, first_line
+from edgevid.errors import BackendError, MissingExtraError, ModelError, UsageError, first_line
 from edgevid.manifest import (
     LABELS_FILE,
     Activation,
@@ -32,10 +33,13 @@ from edgevid.manifest import (
     Variant,
 )
 from edgevid.methods import Smoothing
-from edgevid_convert.frames import noise_frames
+from edgevid_convert.frames import Clip, noise_frames
+from edgevid_convert.labels import read_labels
+from edgevid_convert.loading.activation import SUM_SLACK, Operator, activation_of
+from edgevid_convert.options import check_output
 from edgevid_convert.preprocessing import Normalization
 from edgevid_convert.proof import takes_batches, variant_answers
-from edgevid_convert.writing import bundle_folder, preprocessing_for, read_labels
+from edgevid_convert.writing import bundle_folder, preprocessing_for
 
 __all__ = ["FORMAT_OF", "PackOptions", "describe_choice", "pack_model"]
 
@@ -76,13 +80,18 @@ class PackOptions:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file says of itself; a dimension that it leaves open is None."""
+    """What a file says of itself; a dimension that it leaves open is None.
+
+    ``operators`` are its graph's, each under the name of what it gives, of which ``last`` is the answer.
+    """
 
     input_shape: Sequence[int | None]
     output_shape: Sequence[int | None]
     input: Tensor
     output: Tensor
     precision: Precision
+    operators: Mapping[str, Operator] = field(default_factory=dict)
+    last: str = ""
 
 
 def pack_model(options: PackOptions) -> Bundle:
@@ -94,8 +103,7 @@ def pack_model(options: PackOptions) -> Bundle:
         MissingExtraError: its engine is not installed.
         BundleError: the output exists, and ``options.force`` is false.
     """
-    if options.output.exists() and not options.force:
-        raise BundleError(f"{options.output}: it exists already; name another with --output, or use --force")
+    check_output(options.output, options.force)
     format_ = FORMAT_OF.get(options.model.suffix.lower())
     if format_ is None:
         raise ModelError(f"{options.model}: expected a .tflite or .onnx file; for a Keras model use edgevid convert")
@@ -103,9 +111,9 @@ def pack_model(options: PackOptions) -> Bundle:
         raise ModelError(f"{options.model}: no such file")
     facts = (_tflite_facts if format_ == "tflite" else _onnx_facts)(options.model)
     spec, channels_first = _image(options, facts)
-    classes = _classes(options.model, facts.output_shape)
+    units = _units(options.model, facts.output_shape)
     color: ColorOrder = "grey" if spec[2] == 1 else options.normalization.color
-    labels = read_labels(options.labels, classes)
+    labels = read_labels(options.labels, max(2, units), binary=units == 1)
     shape = (1, spec[2], *spec[:2]) if channels_first else (1, *spec)
     preprocessing = preprocessing_for(
         options.normalization, options.preprocess, options.resize, options.fit, channels=spec[2]
@@ -114,7 +122,7 @@ def pack_model(options: PackOptions) -> Bundle:
     file = f"{variant_id}.{format_}"
     with bundle_folder(options.output, options.force) as folder:
         copyfile(options.model, folder / file)
-        (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+        (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in labels.names), encoding="utf-8")
         variant = Variant(
             id=variant_id,
             format=format_,  # type: ignore[arg-type]  # a value of FORMAT_OF
@@ -123,7 +131,7 @@ def pack_model(options: PackOptions) -> Bundle:
             bytes=(folder / file).stat().st_size,
             sha256=sha256_file(folder / file),
             input=msgspec.structs.replace(facts.input, shape=shape, channels_first=channels_first),
-            output=msgspec.structs.replace(facts.output, shape=(1, classes)),
+            output=msgspec.structs.replace(facts.output, shape=(1, units)),
         )
         manifest = Manifest(
             name=options.output.stem,
@@ -132,39 +140,53 @@ def pack_model(options: PackOptions) -> Bundle:
             input=InputSpec(height=spec[0], width=spec[1], channels=spec[2], color=color),  # type: ignore[arg-type]
             preprocessing=preprocessing,
             value_range=preprocessing.value_range,
-            output=OutputSpec(classes=classes, activation=options.activation or "softmax"),
+            output=OutputSpec(classes=max(2, units), activation=options.activation or "sigmoid", binary=units == 1),
             smoothing=Smoothing(window=options.window),
             labels_sha256=sha256_file(folder / LABELS_FILE),
             calibration=None,
             variants=(variant,),
+            remarks=labels.remarks,
         )
         write_manifest(manifest, folder)
-        write_manifest(_tried(manifest, Bundle(folder), options), folder)
+        write_manifest(_tried(manifest, Bundle(folder), options, facts), folder)
     return Bundle(options.output)
 
 
-def _tried(manifest: Manifest, bundle: Bundle, options: PackOptions) -> Manifest:
+def _tried(manifest: Manifest, bundle: Bundle, options: PackOptions, facts: Facts) -> Manifest:
     """Return the manifest with what only a run can tell: the activation, and whether it takes several frames."""
     (variant,), spec = manifest.variants, manifest.input
-    clips = noise_frames(spec.height, spec.width, spec.channels)
+    clips = [*noise_frames(spec.height, spec.width, spec.channels), _plain_frames(spec)]
     try:
         with variant_answers(bundle, variant) as answers:
-            rows = answers(clips[0])
+            rows = np.concatenate([answers(clip) for clip in clips])
         several = takes_batches(bundle, variant, clips)
     except BackendError as error:
         raise ModelError(str(error)) from error
     if not np.isfinite(rows).all():
         raise ModelError(f"{options.model}: it answers to noise with something that is no number")
-    output = msgspec.structs.replace(manifest.output, activation=options.activation or _activation_of(rows))
+    output = msgspec.structs.replace(
+        manifest.output, activation=options.activation or _activation_of(options, manifest, facts, rows)
+    )
     variants = (msgspec.structs.replace(variant, free_batch=several),)
     return msgspec.structs.replace(manifest, output=output, variants=variants)
 
 
-def _activation_of(rows: Any) -> Activation:
-    """Return what the last layer must be, by its answers: probabilities that sum to 1, probabilities, or neither."""
-    if rows.min() < 0 or rows.max() > 1:
-        return "logits"
-    return "softmax" if np.allclose(rows.sum(axis=1), 1, atol=0.05) else "sigmoid"
+def _plain_frames(spec: InputSpec) -> Clip:
+    """Return pictures of one level each, from black to white."""
+    shape = spec.height, spec.width, spec.channels
+    return Clip([np.full(shape, level, np.uint8) for level in range(0, 256, 51)])
+
+
+def _activation_of(options: PackOptions, manifest: Manifest, facts: Facts, rows: npt.NDArray[np.float32]) -> Activation:
+    """Return what the last layer is, told by its operators and its answers.
+
+    ``rows`` are of a manifest that says sigmoid, with which scores stay what they are; of a binary model two a frame.
+    """
+    scores = rows[:, 1:] if manifest.output.binary else rows
+    (variant,) = manifest.variants
+    step = variant.output.scale or (1 / 256 if variant.precision.startswith("int8") else 0.0)
+    slack = SUM_SLACK + step * scores.shape[1]
+    return activation_of(options.model, facts.operators, facts.last, scores, slack)
 
 
 def _image(options: PackOptions, facts: Facts) -> tuple[tuple[int, int, int], bool]:
@@ -194,10 +216,12 @@ def _image(options: PackOptions, facts: Facts) -> tuple[tuple[int, int, int], bo
     return (int(height or 0), int(width or 0), int(channels or 0)), first
 
 
-def _classes(model: Path, shape: Sequence[int | None]) -> int:
-    if len(shape) < 2 or shape[0] not in (1, None) or not isinstance(shape[1], int) or any(n != 1 for n in shape[2:]):
+def _units(model: Path, shape: Sequence[int | None]) -> int:
+    """Return how many scores there are, in whatever place of the shape."""
+    sizes = [size for size in shape[1:] if size is not None]
+    if shape[:1] not in ([1], [None]) or len(sizes) < max(1, len(shape) - 1) or np.prod(sizes) != max(sizes):
         raise ModelError(f"{model}: its answer has the shape {list(shape)}; expected (1, classes), a classifier's")
-    return shape[1]
+    return max(sizes)
 
 
 def _tflite_facts(path: Path) -> Facts:
@@ -213,7 +237,8 @@ def _tflite_facts(path: Path) -> Facts:
     _one_of_each(path, [each["name"] for each in inputs], [each["name"] for each in outputs])
     image, answer = (_tflite_tensor(path, details[0]) for details in (inputs, outputs))
     dtypes = {np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details()}
-    kinds = {operator["op_name"] for operator in interpreter._get_ops_details()}
+    operators = interpreter._get_ops_details()
+    kinds = {operator["op_name"] for operator in operators}
     precision: Precision = "fp16" if "float16" in dtypes else "fp32"
     if "int8" in dtypes or "uint8" in dtypes:
         precision = "int8" if "QUANTIZE" in kinds else "dynamic-int8"
@@ -223,6 +248,13 @@ def _tflite_facts(path: Path) -> Facts:
         input=image,
         output=answer,
         precision="int8-full" if image.quantized else precision,
+        operators={
+            str(index): Operator(operator["op_name"], [str(each) for each in operator["inputs"]])
+            for operator in operators
+            if operator["op_name"] != "DELEGATE"
+            for index in operator["outputs"]
+        },
+        last=str(outputs[0]["index"]),
     )
 
 
@@ -252,7 +284,18 @@ def _onnx_facts(path: Path) -> Facts:
     shapes = [[size if isinstance(size, int) else None for size in each.shape] for each in (*inputs, *outputs)]
     tensor = Tensor(shape=(1,), dtype="float32")
     integers = {"DequantizeLinear", "QLinearConv", "ConvInteger"} & operator_kinds(session)
-    return Facts(shapes[0], shapes[1], tensor, tensor, "int8" if integers else "fp32")
+    operators = _onnx_operators(path)
+    return Facts(shapes[0], shapes[1], tensor, tensor, "int8" if integers else "fp32", operators, outputs[0].name)
+
+
+def _onnx_operators(path: Path) -> dict[str, Operator]:
+    """Return the operators of a file; none where the package onnx is not installed, which a device does without."""
+    try:
+        import onnx
+    except ImportError:
+        return {}
+    nodes = onnx.load(str(path), load_external_data=False).graph.node
+    return {name: Operator(node.op_type, list(node.input)) for node in nodes for name in node.output}
 
 
 def _one_of_each(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:

@@ -7,11 +7,11 @@ from typing import Any, get_args
 
 import click
 
-from edgevid.bundle import BUNDLE_SUFFIX
 from edgevid.cli.terminal import Terminal, common_options, completing_paths
 from edgevid.errors import UsageError
 from edgevid.manifest import Activation, Fit, Resize
 from edgevid_convert.numbers import comma_numbers
+from edgevid_convert.options import default_output
 from edgevid_convert.pack import PackOptions, describe_choice, pack_model
 from edgevid_convert.preprocessing import NORMALIZATIONS, PLAIN, chosen_normalization
 
@@ -31,7 +31,12 @@ edgevid convert. The numbers of --preprocess, or --mean and --std, must be those
 @click.command(epilog=EPILOG)
 @click.argument("model", type=click.Path(path_type=Path), shell_complete=completing_paths())
 @click.option("-o", "--output", metavar="NAME.edgevid", type=click.Path(path_type=Path), help="[default: MODEL's name]")
-@click.option("--labels", metavar="FILE", type=click.Path(path_type=Path), help="One label a line, in class order.")
+@click.option(
+    "--labels",
+    metavar="FILE|FOLDER",
+    type=click.Path(path_type=Path),
+    help="One a line in class order, numbered, JSON or CSV; or a folder: the names of its sub-folders.",
+)
 @click.option("--image-size", metavar="H,W", callback=comma_numbers, help="For a model that leaves its size open.")
 @click.option(
     "--preprocess",
@@ -47,7 +52,7 @@ edgevid convert. The numbers of --preprocess, or --mean and --std, must be those
 @click.option(
     "--activation",
     type=click.Choice(get_args(Activation)),
-    help="What its last layer makes of logits.  [default: told by its answers to noise]",
+    help="What its last layer makes of logits.  [default: told by its operators and its answers]",
 )
 @click.option("--window", type=int, default=64, show_default=True, help="The bundle's default rolling average.")
 @click.option("--force", is_flag=True, help="Replace a bundle of that name.")
@@ -61,12 +66,9 @@ def pack(terminal: Terminal, /, **given: Any) -> None:
     image_size = given["image_size"]
     if image_size is not None and (len(image_size) != 2 or any(size < 1 or size % 1 for size in image_size)):
         raise UsageError("--image-size: expected height,width in pixels, such as 224,224")
-    output = given["output"] or Path(given["model"].name).with_suffix(BUNDLE_SUFFIX)
-    if output.suffix != BUNDLE_SUFFIX:
-        raise UsageError(f"--output {output}: expected a name that ends in {BUNDLE_SUFFIX}")
     options = PackOptions(
         model=given["model"],
-        output=output,
+        output=given["output"] or default_output(given["model"]),
         labels=given["labels"],
         image_size=None if image_size is None else (int(image_size[0]), int(image_size[1])),
         normalization=chosen_normalization(given["preprocess"], given["mean"], given["std"], given["color"]),
@@ -79,8 +81,11 @@ def pack(terminal: Terminal, /, **given: Any) -> None:
     )
     bundle = pack_model(options)
     spec, answer = bundle.manifest.input, bundle.manifest.output
+    kind = f"binary, one {answer.activation.removesuffix('s')}" if answer.binary else answer.activation
     terminal.result(
         f"{describe_choice(bundle)}",
-        f"input {spec.height}×{spec.width}×{spec.channels} {spec.color}, {answer.classes} classes, {answer.activation}",
-        f"wrote {output}",
+        f"input {spec.height}×{spec.width}×{spec.channels} {spec.color}, {answer.classes} classes, {kind}",
+        f"wrote {options.output}",
     )
+    for remark in bundle.manifest.remarks:
+        terminal.message(remark)

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edgevid.manifest import Activation, Parity
+from edgevid.manifest import Parity
 from edgevid.ring import RingBuffer
 
 __all__ = ["compare"]
@@ -24,7 +24,7 @@ def compare(
     spacings: Sequence[float],
     window: int,
     data: Literal["held-out", "noise"],
-    activation: Activation = "softmax",
+    multi_label: bool = False,
 ) -> Parity:
     """Compare class probabilities, float32 (frames, classes) a clip, with those of the Keras model.
 
@@ -34,7 +34,7 @@ def compare(
         spacings: how many frames of video lie between two of these, one number a clip.
         window: the rolling average's, in frames of video.
         data: what the frames were.
-        activation: the model's; sigmoids are no distribution over the classes, and have no divergence.
+        multi_label: the model answers to each class on its own: that is no distribution, and has no divergence.
     """
     reference_rows, candidate_rows = np.concatenate(reference), np.concatenate(candidate)
     best = reference_rows.argmax(axis=1)
@@ -55,7 +55,7 @@ def compare(
         confident_agreement=float(agrees[confident].mean()) if confident.any() else None,
         smoothed_agreement=float(smoothed_agrees.mean()),
         max_abs_error=float(np.abs(reference_rows - candidate_rows).max()),
-        kl_divergence=None if activation == "sigmoid" else _kl_divergence(reference_rows, candidate_rows),
+        kl_divergence=None if multi_label else _kl_divergence(reference_rows, candidate_rows),
     )
 
 

@@ -15,7 +15,7 @@ from edgevid.bundle import Bundle
 from edgevid.choice import choose_backend
 from edgevid.errors import BackendError, ModelError
 from edgevid.manifest import InputSpec, Manifest, Preprocessing, Tensor, Variant
-from edgevid.postprocess import Postprocessor, softmax
+from edgevid.postprocess import Postprocessor, probabilities_of
 from edgevid.preprocess import Preprocessor
 from edgevid.quiet import captured
 from edgevid.sequence import head_model
@@ -49,7 +49,7 @@ def proven(bundle: Bundle, variant: Variant, reference: Sequence[Scores], clips:
         candidate = [answers(clip) for clip in clips]
     spacings = [clip.spacing for clip in clips]
     window = parse_window(manifest.smoothing.window).frames
-    parity = compare(reference, candidate, spacings, window, data, manifest.output.activation)
+    parity = compare(reference, candidate, spacings, window, data, manifest.output.multi_label)
     if not np.isfinite(parity.max_abs_error):
         raise ModelError(f"{variant.id}: it answers with something that is no number; leave it out with --precision")
     return msgspec.structs.replace(variant, parity=parity)
@@ -59,7 +59,7 @@ def keras_answers(model: FrozenModel, manifest: Manifest, clip: Clip) -> Scores:
     """Return what the Keras model itself answers to a clip: probabilities, float32 (frames, classes)."""
     preprocessor = float_preprocessor(manifest.input, manifest.preprocessing)
     answers = np.concatenate([model.answer(tensor) for tensor in input_tensors(clip.frames, preprocessor)])
-    return softmax(answers) if model.activation == "logits" else answers
+    return probabilities_of(answers, manifest.output)
 
 
 @contextmanager

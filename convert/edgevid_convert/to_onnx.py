@@ -13,11 +13,12 @@ import tf2onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from edgevid.errors import ModelError, first_line
+from edgevid.errors import ModelError
 from edgevid.manifest import Tensor
 from edgevid.quiet import captured
-from edgevid_convert.loading.freezing import INPUT_NAME, OUTPUT_NAME
+from edgevid_convert.causes import cause_of
 from edgevid_convert.loading.frozen import FrozenGraph
+from edgevid_convert.loading.graphs.freezing import INPUT_NAME, OUTPUT_NAME
 from edgevid_convert.onnx_graph import OP_HANDLERS, OPSET, free_batch, simplified, unknown_operators
 
 __all__ = ["convert_to_onnx", "describe_onnx", "quantize_onnx"]
@@ -63,7 +64,7 @@ def convert_to_onnx(model: FrozenGraph, path: Path, batches: bool = True) -> Non
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(f"onnx-fp32: tf2onnx cannot express it: {first_line(error)}") from error
+        raise ModelError(f"onnx-fp32: tf2onnx cannot express it: {cause_of(error)}") from error
 
 
 def _alike(model: onnx.ModelProto, other: onnx.ModelProto) -> bool:
@@ -111,7 +112,7 @@ def quantize_onnx(float_path: Path, calibration: Sequence[npt.NDArray[np.float32
             calibrate_method=CalibrationMethod.MinMax,
         )
     except Exception as error:
-        raise ModelError(f"onnx-int8: ONNX Runtime cannot quantize it: {first_line(error)}") from error
+        raise ModelError(f"onnx-int8: ONNX Runtime cannot quantize it: {cause_of(error)}") from error
 
 
 def describe_onnx(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...]]:
@@ -124,7 +125,7 @@ def describe_onnx(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ModelError(f"{path.stem}: what was written is not valid ONNX: {first_line(error)}") from error
+        raise ModelError(f"{path.stem}: what was written is not valid ONNX: {cause_of(error)}") from error
     graph = model.graph
     dequantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     quantized = {node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from edgevid.errors import ModelError, first_line
+from edgevid.errors import ModelError
 from edgevid.manifest import Tensor
+from edgevid_convert.causes import cause_of
 from edgevid_convert.engine import tf
 
 __all__ = ["convert_to_tflite", "describe_tflite"]
@@ -58,7 +59,7 @@ def convert_to_tflite(
     except Exception as error:
         if unknown := UNKNOWN_OPERATORS.findall(str(error)):
             raise ModelError(f"tflite-{precision}: TFLite has no operator for {', '.join(unknown)}") from error
-        raise ModelError(f"tflite-{precision}: TensorFlow cannot express it: {first_line(error)}") from error
+        raise ModelError(f"tflite-{precision}: TensorFlow cannot express it: {cause_of(error)}") from error
     path.write_bytes(content)
     if precision == "int8-full" and (in_float := describe_tflite(path)[2]):
         raise ModelError(f"tflite-int8-full: TFLite has {', '.join(sorted(set(in_float)))} in float only")

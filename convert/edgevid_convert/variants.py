@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +15,15 @@ import numpy.typing as npt
 from edgevid.bundle import sha256_file
 from edgevid.errors import ModelError
 from edgevid.manifest import Variant
+from edgevid_convert.causes import cause_of
 from edgevid_convert.loading.frozen import FrozenGraph, FrozenModel
 from edgevid_convert.options import CALIBRATED_PRECISIONS, ConvertOptions
+from edgevid_convert.reporting import Reporter
 from edgevid_convert.targets import fit_to_target
 from edgevid_convert.to_onnx import convert_to_onnx, describe_onnx, quantize_onnx
 from edgevid_convert.to_tflite import convert_to_tflite, describe_tflite
 
-__all__ = ["FloatFiles", "Progress", "convert_head", "convert_variant", "convert_variants", "described"]
-
-# Called with what is being done, how far it has come, and how far it has to go (None: unknown).
-Progress: TypeAlias = Callable[[str, int, int | None], None]
+__all__ = ["FloatFiles", "convert_head", "convert_variant", "convert_variants", "described"]
 
 
 def convert_variants(
@@ -33,34 +31,59 @@ def convert_variants(
     options: ConvertOptions,
     calibration: Sequence[npt.NDArray[np.float32]],
     folder: Path,
-    progress: Progress,
+    crashed: Mapping[str, str],
+    report: Reporter,
 ) -> tuple[tuple[Variant, ...], tuple[Variant, ...], dict[str, str]]:
     """Return the variants made, the heads that go with them where the model is split, and why others could not be.
 
+    Args:
+        model: the float model.
+        options: the conversion's.
+        calibration: input tensors, float32 (1, height, width, channels).
+        folder: where to write them.
+        crashed: variants that are not tried, with the reason.
+        report: told as the work goes on.
+
     Raises:
-        ModelError: one that was asked for by name cannot be made, or none can.
+        ModelError: one that was asked for by name cannot be made, or none can of a format that was.
     """
     variants, left_out = [], {}
     heads: dict[str, Variant] = {}
     with tempfile.TemporaryDirectory() as scratch:
         starts = FloatFiles(model, Path(scratch))
         for index, variant_id in enumerate(options.variant_ids):
-            progress(f"converting to {variant_id}", index, len(options.variant_ids))
             format_ = variant_id.partition("-")[0]
             try:
-                if model.head and format_ not in heads:
-                    heads[format_] = convert_head(model.head, format_, folder, options.target)
-                variants.append(convert_variant(starts, variant_id, calibration, folder, options.target))
-            except ModelError as error:
+                if variant_id in crashed:
+                    raise ModelError(f"{variant_id}: {crashed[variant_id]}")
+                with report.on(variant_id, "converting"):
+                    report(f"converting to {variant_id}", index, len(options.variant_ids))
+                    if model.head and format_ not in heads:
+                        heads[format_] = convert_head(model.head, format_, folder, options.target)
+                    variants.append(convert_variant(starts, variant_id, calibration, folder, options.target))
+            except Exception as error:
+                said = str(error) if isinstance(error, ModelError) else f"{variant_id}: {cause_of(error)}"
                 if options.needs(variant_id):
                     remedy = "; leave it out with --formats or --precision" if options.by_name else ""
-                    raise ModelError(f"{error}{remedy}") from error
-                left_out[variant_id] = str(error)
+                    raise ModelError(f"{said}{remedy}") from error
+                left_out[variant_id] = said.removeprefix(f"{variant_id}: ")
                 for rubble in folder.glob(f"{variant_id}.*"):
                     rubble.unlink()
+    _check_formats(options, variants, left_out)
+    kept = {variant.format for variant in variants}
+    for format_ in [each for each in heads if each not in kept]:
+        (folder / heads.pop(format_).file).unlink()
+    return tuple(variants), tuple(heads.values()), left_out
+
+
+def _check_formats(options: ConvertOptions, variants: Sequence[Variant], left_out: Mapping[str, str]) -> None:
+    """Check that there is a variant, and one of each format that was asked for by name."""
     if not variants:
         raise ModelError(f"{options.model}: it can be converted to nothing; {next(iter(left_out.values()))}")
-    return tuple(variants), tuple(heads.values()), left_out
+    for format_ in options.formats if options.formats_named else ():
+        if all(variant.format != format_ for variant in variants):
+            reason = next(why for variant_id, why in left_out.items() if variant_id.startswith(format_))
+            raise ModelError(f"{options.model}: nothing can be made in --formats {format_}: {reason}")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a bundle is written with: its folder, its manifest, its labels, and how pixels become numbers."""
+"""What a bundle is written with: its folder, and how pixels become numbers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgevid.errors import BundleError, ModelError, UsageError
+from edgevid.errors import BundleError, UsageError
 from edgevid.manifest import Fit, Preprocessing, Resize
 from edgevid_convert.preprocessing import Normalization
 
-__all__ = ["bundle_folder", "preprocessing_for", "read_labels"]
+__all__ = ["bundle_folder", "preprocessing_for"]
 
 
 def preprocessing_for(
@@ -35,26 +35,6 @@ def preprocessing_for(
         mean=chosen.mean if len(chosen.mean) == channels else chosen.mean * channels,
         std=chosen.std if len(chosen.std) == channels else chosen.std * channels,
     )
-
-
-def read_labels(path: Path | None, classes: int) -> tuple[str, ...]:
-    """Return one label a class, from a file with one a line; without a file they are numbered.
-
-    Raises:
-        UsageError: it is no text.
-        ModelError: it has another number of labels.
-    """
-    if path is None:
-        return tuple(f"class {index}" for index in range(classes))
-    try:
-        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines())
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--labels {path}: not UTF-8 text; expected one label a line") from error
-    if len(labels) != classes:
-        raise ModelError(
-            f"--labels {path}: {len(labels)} labels for the model's {classes} classes; expected one a line"
-        )
-    return labels
 
 
 @contextmanager

@@ -103,7 +103,7 @@ class VideoClassifier:
             decisions or manifest.decisions,
             top_k=top_k,
             gap=gap,
-            multi_label=manifest.output.activation == "sigmoid",
+            multi_label=manifest.output.multi_label,
         )
         options = BackendOptions(device, threads, allow_partial, delegate, provider, engine_options or {}, batch)
         choice = choose(self.bundle, backend, variant, options)
@@ -299,7 +299,7 @@ class VideoClassifier:
             BackendError: the engine failed, or the model answered something that is no number.
         """
         check_pooling(pooling, self.has_features)
-        multi_label = self.bundle.manifest.output.activation == "sigmoid"
+        multi_label = self.bundle.manifest.output.multi_label
         totals = ClipTotals(self.bundle.labels, multi_label, self.head if self.has_features else None)
         if self.windows:
             self.windows.reset()

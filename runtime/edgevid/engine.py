@@ -78,7 +78,7 @@ class Engine:
         """Return memory for the rows of so many pictures: values a class, or a feature, or the input of one frame."""
         if self._only_encodes:
             return np.empty((count, *self.variant.input.shape[2:]), self.variant.input.dtype)
-        return np.empty((count, *self.variant.output.shape[1:]), np.float32)
+        return np.empty((count, self._postprocess.size), np.float32)
 
     def prepare(self, *pictures: Picture) -> None:
         """Write the input tensor of pictures, one after the other; of a window, its first frames."""

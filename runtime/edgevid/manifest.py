@@ -82,10 +82,30 @@ class Preprocessing(Record, frozen=True, kw_only=True):
 
 
 class OutputSpec(Record, frozen=True, kw_only=True):
-    """The model's answer: how many classes, and what its last layer makes of them."""
+    """The model's answer: how many classes, and what its last layer makes of them.
+
+    A ``binary`` model answers with one number, the score of the second of two classes; the first has what is left.
+    """
 
     classes: int
     activation: Activation
+    binary: bool = False
+
+    def __post_init__(self) -> None:
+        if self.binary and (self.classes != 2 or self.activation == "softmax"):
+            raise UsageError(
+                f"a binary model of {self.classes} classes, {self.activation}: expected 2, and sigmoid or logits"
+            )
+
+    @property
+    def units(self) -> int:
+        """How many numbers the model answers with."""
+        return 1 if self.binary else self.classes
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether the model answers to each class on its own, so that several labels may hold, or none."""
+        return self.activation == "sigmoid" and not self.binary
 
 
 class Tensor(Record, frozen=True, kw_only=True):
@@ -113,7 +133,8 @@ class Tensor(Record, frozen=True, kw_only=True):
 class Calibration(Record, frozen=True, kw_only=True):
     """Which clips and folders the int8 variants were calibrated on, by name, and with how many frames or windows.
 
-    ``searched`` frames chose between candidates; ``held_out`` ones did nothing but judge.
+    ``searched`` frames chose between candidates; ``held_out`` ones did nothing but judge, and ``distinct_held_out`` of
+    them differ from one another (None where that was not counted).
     """
 
     sources: tuple[str, ...]
@@ -121,6 +142,7 @@ class Calibration(Record, frozen=True, kw_only=True):
     near_duplicates: int
     held_out: int
     searched: int = 0
+    distinct_held_out: int | None = None
 
 
 class EdgeTpu(Record, frozen=True, kw_only=True):
@@ -241,7 +263,7 @@ class Manifest(Record, frozen=True, kw_only=True):
         if len(self.preprocessing.mean) != spec.channels:
             raise UsageError(f"mean and std of {len(self.preprocessing.mean)} channels for {spec.channels}")
         image: tuple[int, ...] = (spec.height, spec.width, spec.channels)
-        sequence, classes = self.sequence, self.output.classes
+        sequence, units = self.sequence, self.output.units
         if sequence is not None and self.takes_windows:
             image = (sequence.frames, *image)
         features = sequence.features if sequence else 0
@@ -249,9 +271,9 @@ class Manifest(Record, frozen=True, kw_only=True):
             first = variant.input.channels_first
             if variant.input.shape != (1, *((image[-1], *image[:-1]) if first else image)):
                 raise UsageError(f"{variant.id}: input of shape {variant.input.shape} for an image of {spec}")
-            _check_answer(variant, features or classes, "features" if features else "classes")
+            _check_answer(variant, features or units, "features" if features else "scores")
         for head in sequence.heads if sequence else ():
-            _check_answer(head, classes, "classes")
+            _check_answer(head, units, "scores")
 
 
 def check_hop(hop: int) -> int:

@@ -74,7 +74,7 @@ class WindowModel:
         self._postprocess = Postprocessor(output, tensor)
         self._ring = FrameRing(spec.frames, backend.input[0, 0])
         self._answer = np.zeros(output.classes, np.float32)
-        self._nothing = 0.0 if output.activation == "sigmoid" else 1 / output.classes
+        self._nothing = 0.0 if output.multi_label else 1 / output.classes
 
     def __call__(self, row: npt.NDArray[Any], gap_s: float = 0.0) -> Probabilities:
         """Add a frame's row and return the class probabilities, float32 (classes,), that stand now.

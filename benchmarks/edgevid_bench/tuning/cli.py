@@ -135,7 +135,7 @@ def _methods(text: str) -> tuple[str, ...]:
 
 def _check_bundle(bundle: Bundle, dry_run: bool) -> None:
     """Refuse what cannot be tuned, before minutes of work."""
-    if bundle.manifest.output.activation == "sigmoid":
+    if bundle.manifest.output.multi_label:
         raise UsageError(
             f"{bundle.path}: its model answers to each class on its own, with a sigmoid; tune is for one label a frame"
         )

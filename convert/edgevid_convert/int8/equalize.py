@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgevid_convert.int8.layers import Array, Layer, LayeredGraph, Parameters, node_name, readers_of
-from edgevid_convert.loading.freezing import OUTPUT_NAME
+from edgevid_convert.loading.graphs.freezing import OUTPUT_NAME
 
 __all__ = ["Stream", "equalized", "streams"]
 

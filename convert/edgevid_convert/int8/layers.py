@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgevid_convert.engine import tf
-from edgevid_convert.loading.freezing import OUTPUT_NAME
+from edgevid_convert.loading.graphs.freezing import OUTPUT_NAME
 
 __all__ = ["Array", "Layer", "LayeredGraph", "Parameters", "folded", "node_name"]
 
@@ -96,7 +96,7 @@ def folded(graph_def: Any) -> LayeredGraph:
     It computes the same function. A layer whose weights are computed, or whose channels come first, stays as it is.
 
     Args:
-        graph_def: of :func:`edgevid_convert.loading.freezing.frozen_graph`.
+        graph_def: of :func:`edgevid_convert.loading.graphs.freezing.frozen_graph`.
     """
     graph = type(graph_def)()
     graph.CopyFrom(graph_def)

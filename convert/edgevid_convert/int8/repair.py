@@ -19,7 +19,7 @@ from edgevid_convert.engine import opened_graph
 from edgevid_convert.int8.equalize import equalized, streams
 from edgevid_convert.int8.layers import Array, Layer, LayeredGraph, Parameters, folded, node_name
 from edgevid_convert.int8.rounding import LARGEST_FAN_IN, least_squares, rounded, rounded_to_nearest
-from edgevid_convert.loading.freezing import INPUT_NAME
+from edgevid_convert.loading.graphs.freezing import INPUT_NAME
 
 __all__ = ["repaired"]
 
@@ -40,7 +40,7 @@ def repaired(
     """Return a GraphDef close to the given one in what it answers, and whose layers' weights are int8 already.
 
     Args:
-        graph_def: of :func:`edgevid_convert.loading.freezing.frozen_graph`.
+        graph_def: of :func:`edgevid_convert.loading.graphs.freezing.frozen_graph`.
         frames: calibration tensors, float32 (1, height, width, channels).
         going_on: called with how many layers are done, and how many there are; if it returns false, the layers that are
             left stay as they are.

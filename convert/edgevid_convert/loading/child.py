@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
-from edgevid.errors import EdgevidError, ModelError, first_line
+from edgevid.errors import EdgevidError, ModelError
+from edgevid_convert.causes import cause_of
+from edgevid_convert.loading.containers import container_of
+from edgevid_convert.loading.description import notes_on, written_by
 from edgevid_convert.loading.isolation import MEMORY_VARIABLE, submit_to_limits
 from edgevid_convert.loading.model import ANSWER_FILE, REQUEST_FILE, Answer, Facts, Failure, Request, write_frozen
-from edgevid_convert.vetting.vet import vet
+from edgevid_convert.loading.security.scan import scan_model
 
 __all__ = ["load", "main"]
 
@@ -37,14 +41,19 @@ def load(request: Request, folder: Path) -> Facts:
         ModelError, UsageError: see :func:`edgevid_convert.loading.model.load_model`.
     """
     path, custom = Path(request.path), Path(request.custom_objects) if request.custom_objects else None
-    custom_names = vet(path, folder, trust=request.trust, custom=custom is not None)
+    container = container_of(path)
+    scanned = scan_model(path, container, folder, trust=request.trust, custom=custom is not None)
     from edgevid_convert.loading.opening import open_model  # TensorFlow comes with it: only now
     from edgevid_convert.loading.tracing import freeze
     from edgevid_convert.loading.windows import freeze_windows
 
-    opened = open_model(path, custom, custom_names, trust=request.trust)
-    frozen = (freeze_windows if opened.takes_windows else freeze)(opened, path, request.image_size)
-    return write_frozen(frozen, folder)
+    opened = open_model(
+        path, container, scanned, folder, custom_objects=custom, signature=request.signature, trust=request.trust
+    )
+    frozen = (freeze_windows if opened.takes_windows else freeze)(opened, path, request)
+    return write_frozen(
+        replace(frozen, written_by=written_by(container, scanned), notes=notes_on(scanned.config)), folder
+    )
 
 
 def _failure(error: Exception, request: Request) -> Failure:
@@ -58,7 +67,7 @@ def _failure(error: Exception, request: Request) -> Failure:
         return Failure(kind=type(error).__name__, text=str(error))
     return Failure(
         kind=ModelError.__name__,
-        text=f"{request.path}: it cannot be loaded: unexpected {type(error).__name__}: {first_line(error)}",
+        text=f"{request.path}: it cannot be loaded: unexpected {type(error).__name__}: {cause_of(error)}",
     )
 
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgevid.manifest import Activation
+from edgevid.manifest import Activation, OutputSpec
 
 __all__ = ["FrozenGraph", "FrozenModel", "Statistics"]
 
@@ -85,10 +85,13 @@ class FrozenModel(FrozenGraph):
     Attributes:
         height, width, channels: the image's size.
         classes: how many classes the model tells apart.
+        binary: whether it answers with one number, the score of the second of two classes.
         activation: what its last layer makes of its logits.
         statistics: what the first batch normalization saw in training, where there is one.
         frames: how many make a window; 0 for a model of images.
         head: see above.
+        written_by: the kind of file it was read from, and which Keras wrote that.
+        notes: what was done to its layers so that converters can express them, a line each.
     """
 
     height: int
@@ -96,9 +99,17 @@ class FrozenModel(FrozenGraph):
     channels: Literal[1, 3]
     classes: int
     activation: Activation
+    binary: bool = False
     statistics: Statistics | None = None
     frames: int = 0
     head: FrozenGraph | None = None
+    written_by: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def output(self) -> OutputSpec:
+        """What the model answers with."""
+        return OutputSpec(classes=self.classes, activation=self.activation, binary=self.binary)
 
     @property
     def picture_shape(self) -> tuple[int, ...]:

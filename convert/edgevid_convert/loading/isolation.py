@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgevid.errors import UsageError
 
-__all__ = ["MEMORY_VARIABLE", "child_process", "died_of", "memory_limit", "submit_to_limits"]
+__all__ = ["BOOT", "MEMORY_VARIABLE", "child_process", "died_of", "memory_limit", "submit_to_limits"]
 
 MEMORY_VARIABLE = "EDGEVID_LOAD_MEMORY"
 SHARE_OF_MEMORY = 0.75

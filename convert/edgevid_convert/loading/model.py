@@ -13,7 +13,7 @@ import msgspec
 
 from edgevid.errors import EdgevidError, ModelError, UsageError
 from edgevid.manifest import Activation
-from edgevid_convert.loading.containers import check_container
+from edgevid_convert.loading.containers import container_of
 from edgevid_convert.loading.frozen import FrozenGraph, FrozenModel, Statistics
 from edgevid_convert.loading.isolation import MEMORY_VARIABLE, child_process, died_of, memory_limit
 
@@ -44,6 +44,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     custom_objects: str | None
     trust: bool
     memory_gb: float
+    signature: str | None = None
+    activation: Activation | None = None
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -53,10 +55,13 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     width: int
     channels: Literal[1, 3]
     classes: int
+    binary: bool
     activation: Activation
     statistics: Statistics | None
     frames: int
     split: bool
+    written_by: str
+    notes: tuple[str, ...]
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -79,6 +84,8 @@ def load_model(
     *,
     custom_objects: Path | None = None,
     trust: bool = False,
+    signature: str | None = None,
+    activation: Activation | None = None,
 ) -> FrozenModel:
     """Load a ``.keras``, ``.h5`` or SavedModel classifier, in a child process, and freeze it for one image size.
 
@@ -89,18 +96,22 @@ def load_model(
         image_size: height and width; None for what the model states.
         custom_objects: a Python file that defines the model's own layers; it is run in the child.
         trust: load a model that may run code, too.
+        signature: of a SavedModel, the one to call; None for the default one.
+        activation: what the last layer makes of its logits; None to tell it.
 
     Raises:
         ModelError: it cannot be read, is no image classifier, or was refused.
         UsageError: the model leaves its input size open and ``image_size`` is None, or they contradict.
     """
-    check_container(path)
+    container_of(path)  # says what it is, before a process is started
     request = Request(
         path=str(path),
         image_size=image_size,
         custom_objects=None if custom_objects is None else str(custom_objects),
         trust=trust,
         memory_gb=memory_limit(),
+        signature=signature,
+        activation=activation,
     )
     with tempfile.TemporaryDirectory(prefix="edgevid-load-") as name:
         folder = Path(name)
@@ -145,9 +156,12 @@ def read_frozen(facts: Facts, folder: Path) -> FrozenModel:
         width=facts.width,
         channels=facts.channels,
         classes=facts.classes,
+        binary=facts.binary,
         activation=facts.activation,
         statistics=facts.statistics,
         frames=facts.frames,
+        written_by=facts.written_by,
+        notes=facts.notes,
         graph=graph(GRAPH_FILE),
         head=FrozenGraph(graph=graph(HEAD_FILE)) if facts.split else None,
     )
@@ -163,8 +177,11 @@ def write_frozen(model: FrozenModel, folder: Path) -> Facts:
         width=model.width,
         channels=model.channels,
         classes=model.classes,
+        binary=model.binary,
         activation=model.activation,
         statistics=model.statistics,
         frames=model.frames,
         split=model.head is not None,
+        written_by=model.written_by,
+        notes=model.notes,
     )

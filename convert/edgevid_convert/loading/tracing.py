@@ -2,62 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from edgevid.errors import ModelError, UsageError, first_line
-from edgevid.manifest import Activation
+from edgevid.errors import ModelError, UsageError
+from edgevid_convert.causes import cause_of
 from edgevid_convert.engine import tf
 from edgevid_convert.first_layers import FirstLayers
-from edgevid_convert.loading.channels import with_channels_last
-from edgevid_convert.loading.freezing import INPUT_NAME, OUTPUT_NAME, frozen_graph, plain_graph
+from edgevid_convert.loading.activation import Operator, activation_of
 from edgevid_convert.loading.frozen import FrozenModel
-from edgevid_convert.loading.opening import Opened
+from edgevid_convert.loading.graphs.channels import with_channels_last
+from edgevid_convert.loading.graphs.float32 import computes_in_float32, in_float32
+from edgevid_convert.loading.graphs.freezing import INPUT_NAME, OUTPUT_NAME, frozen_graph, plain_graph
+from edgevid_convert.loading.graphs.rewriting import with_common_operators
+from edgevid_convert.loading.model import Request
+from edgevid_convert.loading.opened import Opened
 
-__all__ = ["PROBE_SIZES", "check_output", "checked", "freeze", "frozen_function", "only", "shown", "traced"]
+__all__ = [
+    "PROBE_SIZES",
+    "check_no_loop",
+    "checked",
+    "freeze",
+    "frozen_function",
+    "only",
+    "scores_of",
+    "shown",
+    "traced",
+]
 
-# What may stand between the last activation and the output.
-TRANSPARENT_OPERATORS = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "NoOp"})
-ACTIVATIONS: dict[str, Activation] = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
 PROBE_SIZES = (0.1, 1.0, 10.0, 100.0)  # of the noise that a model is asked about
+PICTURES = 12  # of grey levels, that it is asked about besides
 TOLERANCE = 1e-3  # of the largest answer
+COARSE_TOLERANCE = 0.1  # the same for a model that computed in fewer bits than float32 has
 LAST_BITS, MAGNIFIED = 2.0**-21, 30
-CHANNELS_FIRST, CHANNELS_LAST = (0, 3, 1, 2), (0, 1, 2, 3)
+LOOP = re.compile(r"^(Stateless)?While$|^(Ref)?Enter$|^TensorList")
+EXPECTED = "expected one image, (batch, height, width, 1 or 3 channels) or (batch, height, width)"
 
 
-def freeze(opened: Opened, path: Path, image_size: tuple[int, int] | None) -> FrozenModel:
+@dataclass(frozen=True)
+class ImageInput:
+    """How an image, channels last, becomes what a model takes.
+
+    Attributes:
+        height, width, channels: of the image.
+        axes: the order in which the model has the axes of (batch, height, width, channels).
+        shape: what it has in their place, if it is no image: (batch, height, width) or (batch, pixels); else None.
+    """
+
+    height: int
+    width: int
+    channels: Literal[1, 3]
+    axes: tuple[int, ...] = (0, 1, 2, 3)
+    shape: tuple[int, ...] | None = None
+
+    def __call__(self, image: Any) -> Any:
+        """Return the tensor that the model takes for a channels-last image."""
+        if self.shape is not None:
+            return tf.reshape(image, self.shape)
+        return image if self.axes == (0, 1, 2, 3) else tf.transpose(image, self.axes)
+
+
+def freeze(opened: Opened, path: Path, request: Request) -> FrozenModel:
     """Return a model of one channels-last image as a graph.
 
     Raises:
         ModelError: it is no image classifier, answers at random, or not as it did before.
-        UsageError: its input size is open, or ``image_size`` contradicts it.
+        UsageError: its input size is open, or ``request`` contradicts it.
     """
-    axes, shape = _as_channels_last(opened.shape)
-    height, width, channels = _image_shape(path, opened.shape, shape, image_size)
+    image_input = _image_input(path, opened.shape, request.image_size)
+    height, width, channels = image_input.height, image_input.width, image_input.channels
 
     def classify(image: Any) -> Any:
-        turned = image if axes == CHANNELS_LAST else tf.transpose(image, axes)
-        return tf.cast(only(path, opened.call(tf.cast(turned, opened.dtype))), tf.float32)
+        answer = opened.call(tf.cast(image_input(image), opened.dtype))
+        return scores_of(path, tf.cast(only(path, answer), tf.float32))
 
     function = traced(path, classify, (1, height, width, channels), f"an image of {height}×{width}×{channels}")
-    check_output(path, function.outputs[0].shape)
     plain, graph = frozen_function(path, function)
+    units = int(function.outputs[0].shape[-1])
     frozen = FrozenModel(
         height=height,
         width=width,
         channels=channels,
-        classes=int(function.outputs[0].shape[-1]),
+        classes=max(2, units),
+        binary=units == 1,
         activation="logits",
         statistics=FirstLayers(plain).statistics(),
         graph=graph,
     )
-    return checked(path, frozen, classify, opened.dtype)
+    return checked(path, frozen, classify, opened.dtype, plain, request)
 
 
 def traced(path: Path, function: Any, shape: tuple[int, ...], what: str) -> Any:
@@ -69,28 +109,44 @@ def traced(path: Path, function: Any, shape: tuple[int, ...], what: str) -> Any:
     try:
         return _traced(function, tf.TensorSpec(shape, tf.float32, name=INPUT_NAME))
     except (ValueError, TypeError, AttributeError, NotImplementedError, tf.errors.OpError) as error:
-        raise ModelError(f"{path}: it does not run on {what}: {_cause(error)}; try --image-size") from error
+        raise ModelError(f"{path}: it does not run on {what}: {cause_of(error)}; try --image-size") from error
 
 
 def frozen_function(path: Path, function: Any) -> tuple[Any, Any]:
-    """Return the GraphDef of a ConcreteFunction as it is, and in few and common operators.
+    """Return the GraphDef of a ConcreteFunction as it is, but in float32, and in few and common operators.
 
     Raises:
-        ModelError: TensorFlow cannot freeze it, or it answers at random.
+        ModelError: TensorFlow cannot freeze it, it answers at random, or it holds a loop.
     """
     plain = _plain(path, function)
-    return plain, _frozen(path, plain)
+    graph = _frozen(path, plain if computes_in_float32(plain) else in_float32(plain))
+    check_no_loop(path, graph)
+    return plain, graph
 
 
-def checked(path: Path, frozen: FrozenModel, classify: Any, dtype: Any) -> FrozenModel:
-    """Return the model with what its last layer is, once it answers as ``classify``, which it was made of.
+def checked(
+    path: Path, frozen: FrozenModel, classify: Callable[[Any], Any], dtype: Any, plain: Any, request: Request
+) -> FrozenModel:
+    """Return the model with what its scores are, once it answers as ``classify``, which it was made of.
+
+    Args:
+        path: the model's, for messages.
+        frozen: the model.
+        classify: a function of one float32 tensor.
+        dtype: of what the model takes.
+        plain: the GraphDef that was frozen.
+        request: what the child was asked to load.
 
     Raises:
         ModelError: it does not.
+        UsageError: what its scores are cannot be told.
     """
-    answers = _checked_answers(path, frozen, classify, dtype)
+    answers = _checked_answers(path, frozen, classify, dtype, 1 if computes_in_float32(plain) else COARSE_TOLERANCE)
     last = frozen.head or frozen
-    return replace(frozen, activation=_activation(last.graph, answers))
+    activation = request.activation or activation_of(path, _operators(last.graph), OUTPUT_NAME, answers)
+    if frozen.binary and activation == "softmax":
+        raise UsageError(f"{path}: --activation softmax: it has one unit; expected sigmoid or logits")
+    return replace(frozen, activation=activation)
 
 
 def _traced(function: Any, spec: Any) -> Any:
@@ -126,36 +182,79 @@ def only(path: Path, answer: Any) -> Any:
     return answers[0]
 
 
-def _as_channels_last(shape: Sequence[int | None]) -> tuple[tuple[int, ...], Sequence[int | None]]:
-    """Return the axes that turn an image into what the model takes, and the model's input shape, channels last."""
-    if len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3):
-        return CHANNELS_FIRST, (shape[0], shape[2], shape[3], shape[1])
-    return CHANNELS_LAST, shape or (None, None, None, None)
+def _image_input(path: Path, stated: Sequence[int | None], image_size: tuple[int, int] | None) -> ImageInput:
+    """Return how an image becomes what a model of the stated input shape takes.
+
+    Raises:
+        ModelError: that is no image.
+        UsageError: its size is open, or ``image_size`` contradicts it.
+    """
+    shape = tuple(stated) or (None, None, None, None)
+    if len(shape) == 2:
+        return _flat_input(path, shape, image_size)
+    if len(shape) == 3:  # grey, without an axis for its one channel
+        height, width = _size(path, stated, (shape[1], shape[2]), image_size)
+        return ImageInput(height, width, 1, shape=(1, height, width))
+    if len(shape) != 4:
+        raise ModelError(f"{path}: input of shape {shown(stated)}; {EXPECTED}")
+    axes = (0, 1, 2, 3)
+    if shape[1] in (1, 3) and shape[3] not in (1, 3):
+        axes, shape = (0, 3, 1, 2), (shape[0], shape[2], shape[3], shape[1])
+    if shape[3] not in (1, 3, None):
+        raise ModelError(f"{path}: input of shape {shown(stated)}; {EXPECTED}")
+    height, width = _size(path, stated, (shape[1], shape[2]), image_size)
+    return ImageInput(height, width, 1 if shape[3] == 1 else 3, axes)
 
 
-def _image_shape(
-    path: Path, stated: Sequence[int | None], shape: Sequence[int | None], image_size: tuple[int, int] | None
-) -> tuple[int, int, Literal[1, 3]]:
-    if len(shape) != 4 or shape[3] not in (1, 3, None):
-        raise ModelError(f"{path}: input of shape {shown(stated)}; expected one image, (batch, height, width, 1 or 3)")
-    channels: Literal[1, 3] = 1 if shape[3] == 1 else 3
-    if image_size is None:
-        if shape[1] is None or shape[2] is None:
-            raise UsageError(f"{path}: input of shape {shown(stated)} leaves the size open; give --image-size H,W")
-        return shape[1], shape[2], channels
-    height, width = image_size
-    if shape[1] not in (None, height) or shape[2] not in (None, width):
-        raise UsageError(f"--image-size {height},{width}: the model takes {shape[1]},{shape[2]}; leave it out")
-    return height, width, channels
+def _flat_input(path: Path, shape: Sequence[int | None], image_size: tuple[int, int] | None) -> ImageInput:
+    pixels = shape[1]
+    for channels in (1, 3) if image_size and pixels else ():
+        height, width = image_size or (0, 0)
+        if height * width * channels == pixels:
+            return ImageInput(height, width, 1 if channels == 1 else 3, shape=(1, pixels))
+    raise ModelError(
+        f"{path}: input of shape {shown(shape)}; {EXPECTED}; for pixels in one row give --image-size H,W, of which "
+        "H × W or 3 × H × W is their number"
+    )
 
 
-def check_output(path: Path, shape: Any) -> None:
-    """Refuse an answer that is not one score a class."""
-    if shape.rank != 2 or shape[-1] is None or shape[-1] < 2:
+def _size(
+    path: Path,
+    stated: Sequence[int | None],
+    own: tuple[int | None, int | None],
+    image_size: tuple[int, int] | None,
+) -> tuple[int, int]:
+    height, width = image_size or own
+    if height is None or width is None:
+        raise UsageError(f"{path}: input of shape {shown(stated)} leaves the size open; give --image-size H,W")
+    if own[0] not in (None, height) or own[1] not in (None, width):
+        raise UsageError(f"--image-size {height},{width}: the model takes {own[0]},{own[1]}; leave it out")
+    return height, width
+
+
+def scores_of(path: Path, answer: Any) -> Any:
+    """Return an answer as one score a class, (1, classes).
+
+    Raises:
+        ModelError: it is something else.
+    """
+    shape = answer.shape
+    sizes = tuple(shape[1:]) if shape.rank else (None,)  # a SavedModel leaves the batch open
+    if None in sizes or shape[0] not in (1, None) or prod(sizes) != max(sizes, default=1):
         found = shown(shape) if shape.rank is not None else "(unknown)"
         raise ModelError(
-            f"{path}: output of shape {found}; expected (batch, classes) with 2 classes or more. "
-            "A single sigmoid must become two classes, a feature map needs its pooling and classification layers"
+            f"{path}: output of shape {found}; expected one score a class, such as (batch, classes): a feature map "
+            "needs its pooling and classification layers"
+        )
+    return answer if tuple(shape) == (1, *sizes) and len(sizes) == 1 else tf.reshape(answer, (1, prod(sizes)))
+
+
+def check_no_loop(path: Path, graph: Any) -> None:
+    """Refuse a loop: what it carries from one step to the next, neither TFLite nor ONNX has."""
+    if loop := next((node for node in graph.node if LOOP.search(node.op)), None):
+        raise ModelError(
+            f"{path}: {loop.name} is a loop, as TensorFlow saves recurrent layers, and TFLite and ONNX "
+            "have no operator for it; convert the .keras or .h5 file, in which such layers are unrolled"
         )
 
 
@@ -164,15 +263,15 @@ def _plain(path: Path, function: Any) -> Any:
         return plain_graph(function)
     except Exception as error:
         _check_repeatable(path, function.graph.as_graph_def())  # random numbers have a state, which does not freeze
-        raise ModelError(f"{path}: TensorFlow cannot freeze it: {first_line(error)}") from error
+        raise ModelError(f"{path}: TensorFlow cannot freeze it: {cause_of(error)}") from error
 
 
 def _frozen(path: Path, plain: Any) -> Any:
     try:
-        graph = _without_detours(with_channels_last(frozen_graph(plain)))
+        graph = with_common_operators(_without_detours(with_channels_last(frozen_graph(plain))))
     except Exception as error:
         _check_repeatable(path, plain)
-        raise ModelError(f"{path}: TensorFlow cannot freeze it: {first_line(error)}") from error
+        raise ModelError(f"{path}: TensorFlow cannot freeze it: {cause_of(error)}") from error
     _check_repeatable(path, graph)
     return graph
 
@@ -205,8 +304,21 @@ def _check_repeatable(path: Path, graph: Any) -> None:
             )
 
 
-def _checked_answers(path: Path, frozen: FrozenModel, classify: Any, dtype: Any) -> npt.NDArray[np.float32]:
-    """Return the frozen graph's answers to noise, float32 (probes, classes), which must be the model's own."""
+def _operators(graph: Any) -> dict[str, Operator]:
+    return {
+        node.name: Operator(node.op, [name.partition(":")[0].lstrip("^") for name in node.input])
+        for node in graph.node
+        if node.op != "Const"
+    }
+
+
+def _checked_answers(
+    path: Path, frozen: FrozenModel, classify: Callable[[Any], Any], dtype: Any, coarser: float
+) -> npt.NDArray[np.float32]:
+    """Return the frozen graph's answers to noise and pictures, (inputs, n); those to noise must be the model's own.
+
+    ``coarser`` is 1, or the tolerance in place of the usual one; for the rest see :func:`checked`.
+    """
     generator = np.random.default_rng(0)
     shape = (1, *frozen.picture_shape)
     answers = []
@@ -216,34 +328,21 @@ def _checked_answers(path: Path, frozen: FrozenModel, classify: Any, dtype: Any)
         answer, expected = frozen.answer(image), np.asarray(classify(tf.constant(image)))
         # Folding constants rounds anew, and a badly scaled model magnifies that, as it does the last bits of its input.
         nearly = np.asarray(classify(tf.constant(image * np.float32(1 + LAST_BITS))))
-        slack = max(TOLERANCE * max(1.0, np.abs(expected).max()), MAGNIFIED * np.abs(nearly - expected).max())
+        tolerance = TOLERANCE if coarser == 1 else coarser
+        slack = max(tolerance * max(1.0, np.abs(expected).max()), MAGNIFIED * np.abs(nearly - expected).max())
         error = np.abs(answer - expected).max()
-        if not error <= slack:
+        if not error <= slack and np.isfinite(expected).all():
             raise ModelError(
                 f"{path}: frozen for conversion it answers otherwise than before (max abs error {error:.1e})"
             )
         answers.append(answer)
+    for index in range(PICTURES):
+        levels = generator.uniform(0, 255, (*shape[:-1], 1)) if index % 2 else generator.uniform(0, 255, shape)
+        scale = 1.0 if index % 3 else 1 / 255
+        answers.append(frozen.answer((levels * np.ones(shape) * scale).astype(np.float32)))
     return np.concatenate(answers)
-
-
-def _activation(graph: Any, answers: npt.NDArray[np.float32]) -> Activation:
-    """Return what the last layer makes of its logits: read from the graph, else told from a few answers."""
-    nodes = {node.name: node for node in graph.node}
-    node = nodes[OUTPUT_NAME]
-    while node.op in TRANSPARENT_OPERATORS and node.input:
-        node = nodes[node.input[0].partition(":")[0].lstrip("^")]
-    if node.op in ACTIVATIONS:
-        return ACTIVATIONS[node.op]
-    sums_to_one = np.abs(answers.sum(axis=1) - 1) < 1e-3
-    return "softmax" if (answers >= 0).all() and sums_to_one.all() else "logits"
 
 
 def shown(shape: Sequence[int | None]) -> str:
     """Return a shape for reading."""
     return "(" + ", ".join("?" if size is None else str(size) for size in shape) + ")"
-
-
-def _cause(error: Exception) -> str:
-    """Return the last line of what TensorFlow says: before it stands where in Keras' code it happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if not line.startswith(("Arguments", "•"))), "no reason given")[:300]

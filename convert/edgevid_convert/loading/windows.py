@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +11,16 @@ import numpy as np
 
 from edgevid.errors import ModelError, UsageError
 from edgevid.manifest import MOST_FRAMES
-from edgevid_convert.engine import keras, tf
+from edgevid_convert.engine import tf
 from edgevid_convert.first_layers import FirstLayers
 from edgevid_convert.loading.frozen import FrozenGraph, FrozenModel
-from edgevid_convert.loading.opening import Opened
-from edgevid_convert.loading.tracing import PROBE_SIZES, check_output, checked, frozen_function, only, shown, traced
+from edgevid_convert.loading.model import Request
+from edgevid_convert.loading.opened import Opened
+from edgevid_convert.loading.tracing import PROBE_SIZES, checked, frozen_function, only, scores_of, shown, traced
 
 __all__ = ["freeze_windows"]
 
 ALIKE = 1e-5  # of the largest feature; a layer that looks at other frames differs by far more
-LOOP = re.compile(r"^(Stateless)?While$|^(Ref)?Enter$|^TensorList")
 EXPECTED = "expected clips, (batch, frames, height, width, 1 or 3 channels)"
 
 
@@ -40,18 +39,18 @@ class Parts:
     shape: tuple[int, ...]
 
 
-def freeze_windows(opened: Opened, path: Path, image_size: tuple[int, int] | None) -> FrozenModel:
+def freeze_windows(opened: Opened, path: Path, request: Request) -> FrozenModel:
     """Return a model of one window of channels-last frames as a graph, or as two.
 
     Raises:
         ModelError: it is no classifier of clips, answers at random, or not as it did before.
-        UsageError: its input size is open, or ``image_size`` contradicts it.
+        UsageError: its input size is open, or ``request`` contradicts it.
     """
-    frames, height, width, channels = _window_shape(path, opened.shape, image_size)
+    frames, height, width, channels = _window_shape(path, opened.shape, request.image_size)
     window = frames, height, width, channels
 
     def classify(tensor: Any) -> Any:
-        return tf.cast(only(path, opened.call(tf.cast(tensor, opened.dtype))), tf.float32)
+        return scores_of(path, tf.cast(only(path, opened.call(tf.cast(tensor, opened.dtype))), tf.float32))
 
     parts, head = _split(opened, window), None
     if parts:
@@ -60,22 +59,21 @@ def freeze_windows(opened: Opened, path: Path, image_size: tuple[int, int] | Non
     else:
         what = f"{frames} frames of {height}×{width}×{channels}"
         function = last = traced(path, classify, (1, *window), what)
-    answer = last.outputs[0].shape
-    check_output(path, answer)
+    units = int(last.outputs[0].shape[-1])
     plain, graph = frozen_function(path, function)
-    _check_no_loop(path, graph)
     frozen = FrozenModel(
         height=height,
         width=width,
         channels=channels,
-        classes=int(answer[-1]),
+        classes=max(2, units),
+        binary=units == 1,
         activation="logits",
         statistics=FirstLayers(plain).statistics(),
         frames=frames,
         graph=graph,
         head=head,
     )
-    return checked(path, frozen, classify, opened.dtype)
+    return checked(path, frozen, classify, opened.dtype, plain, request)
 
 
 def _traced_apart(path: Path, parts: Parts, window: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
@@ -87,7 +85,8 @@ def _traced_apart(path: Path, parts: Parts, window: tuple[int, ...], dtype: Any)
         return tf.reshape(answer, (1, features)) if len(parts.shape) > 1 else answer
 
     def of_window(rows: Any) -> Any:
-        return only(path, parts.of_window(tf.reshape(rows, (1, window[0], *parts.shape)), training=False))
+        rows = tf.reshape(rows, (1, window[0], *parts.shape))
+        return scores_of(path, only(path, parts.of_window(rows, training=False)))
 
     return (
         traced(path, of_frame, (1, *window[1:]), "one of its frames"),
@@ -117,28 +116,19 @@ def _window_shape(
     return frames, given_height, given_width, channels
 
 
-def _check_no_loop(path: Path, graph: Any) -> None:
-    """Refuse a loop over frames: what it carries from one to the next, neither TFLite nor ONNX has."""
-    if loop := next((node for node in graph.node if LOOP.search(node.op)), None):
-        raise ModelError(
-            f"{path}: {loop.name} is a loop over frames, as TensorFlow saves recurrent layers, and TFLite and ONNX "
-            "have no operator for it; convert the .keras or .h5 file, in which such layers are unrolled"
-        )
-
-
 def _split(opened: Opened, window: tuple[int, ...]) -> Parts | None:
     """Return a Keras model in two, cut behind the last layer up to which each frame passes alone; None without one.
 
     A SavedModel is not cut, since its layers cannot be told any more; nor is one where nothing with weights, such as a
     convolution, would be before the cut, as in a 3-D CNN.
     """
-    model = opened.owner
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+    model, keras = opened.owner, opened.library
+    if keras is None or not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         return None
     if any(isinstance(layer, keras.layers.Masking) for layer in model._flatten_layers()):  # it speaks past the cut
         return None
     for tensor in _tensors(model.outputs[0]):
-        if len(tensor.shape) > 2 and tensor.shape[1] == window[0] and (parts := _cut_at(model, tensor, window)):
+        if len(tensor.shape) > 2 and tensor.shape[1] == window[0] and (parts := _cut_at(keras, model, tensor, window)):
             return parts
     return None
 
@@ -148,21 +138,23 @@ def _tensors(last: Any) -> Iterator[Any]:
     waiting, seen = [last], {id(last)}
     for tensor in waiting:
         yield tensor
-        operation, node, _ = tensor._keras_history
-        for other in operation._inbound_nodes[node].input_tensors:
-            if id(other) not in seen:
+        operation, index, _ = tensor._keras_history
+        node = operation._inbound_nodes[index]
+        before = node.input_tensors  # of Keras 3 a list, of Keras 2 a tensor where there is one alone
+        for other in before if isinstance(before, list | tuple) else [before]:
+            if id(other) not in seen and hasattr(other, "_keras_history"):
                 seen.add(id(other))
                 waiting.append(other)
 
 
-def _cut_at(model: Any, cut: Any, window: tuple[int, ...]) -> Parts | None:
+def _cut_at(keras: Any, model: Any, cut: Any, window: tuple[int, ...]) -> Parts | None:
     try:
         before = keras.Model(model.inputs[0], cut)
         if not _has_kernel(before):
             return None
         behind = keras.Model(cut, model.outputs[0])
         image = keras.Input(window[1:], dtype=model.inputs[0].dtype)
-        of_frame = keras.models.clone_model(before, image, _of_one_frame, _called_on_one_frame)
+        of_frame = _of_frames(keras, before, image)
         shape = tuple(of_frame.outputs[0].shape[1:])
         alone = None not in shape and _passes_frames_alone(before, of_frame, window)
     except Exception:  # noqa: BLE001 - Keras raises what it likes where a model cannot be cut, or a layer wants a window
@@ -170,13 +162,19 @@ def _cut_at(model: Any, cut: Any, window: tuple[int, ...]) -> Parts | None:
     return Parts(of_frame, behind, shape) if alone else None
 
 
-def _of_one_frame(layer: Any) -> Any:
-    """Return the layer that does to one frame what this one does to each frame of a window, with the same weights."""
-    return layer.layer if isinstance(layer, keras.layers.TimeDistributed) else layer
+def _of_frames(keras: Any, before: Any, image: Any) -> Any:
+    """Return a model that does to one frame what ``before`` does to each frame of a window, with the same weights."""
+
+    def of_one_frame(layer: Any) -> Any:
+        return layer.layer if isinstance(layer, keras.layers.TimeDistributed) else layer
+
+    if keras.__name__.startswith("tf_keras"):
+        return keras.models.clone_model(before, image, of_one_frame)
+    return keras.models.clone_model(before, image, of_one_frame, _called_on_one_frame)
 
 
 def _called_on_one_frame(layer: Any, *inputs: Any, mask: Any = None, **arguments: Any) -> Any:
-    """Call a layer of :func:`_of_one_frame`, which may not know of masks over frames."""
+    """Call a layer of one frame, which may not know of masks over frames."""
     return layer(*inputs, **arguments)
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from edgevid.bundle import Bundle, find_bundle
 from edgevid.cli.terminal import Terminal, common_options
-from edgevid.manifest import Accuracy, Candidate, Manifest, Parity, Search, SequenceSpec, Variant
+from edgevid.manifest import Accuracy, Candidate, Manifest, OutputSpec, Parity, Search, SequenceSpec, Variant
 
 EPILOG = """
 \b
@@ -21,6 +21,7 @@ Examples:
   edgevid inspect model.edgevid --json
 """
 PARITY_COLUMNS = ("MB", "top-1", "confident", "smoothed", "max abs error", "KL")
+SHOWN_LABELS = 3
 ACCURACY_COLUMNS = ("accuracy", "smoothed accuracy", "worst class")
 
 
@@ -149,9 +150,11 @@ def parity_caption(manifest: Manifest) -> str:
         return "agreement with the Keras model: not measured"
     if parity.data == "noise":
         return f"agreement with the Keras model on {parity.frames} {what} of noise, which say nothing of your video"
+    distinct = manifest.calibration.distinct_held_out if manifest.calibration else None
+    varied = "" if distinct is None else f" ({distinct} distinct)"
     return (
-        f"agreement with the Keras model on {parity.frames} held-out {what} of the calibration sources; "
-        f"smoothed as over {parity.window} frames of video"
+        f"agreement with the Keras model on {parity.frames} held-out {what}{varied} of the calibration sources; "
+        f"smoothed as over {parity.window} frames of video, pictures one by one"
     )
 
 
@@ -163,14 +166,14 @@ def _facts(bundle: Bundle) -> list[str]:
     calibrated = (
         f"{calibration.frames} {what} of {', '.join(calibration.sources)}" if calibration else "no (no --calib)"
     )
-    some_labels = ", ".join(bundle.labels[:3])
+    some_labels = ", ".join(bundle.labels[:SHOWN_LABELS])
     return [
         f"bundle       {bundle.path}",
         f"model        {manifest.name}, from {manifest.source.file}",
         f"made with    {', '.join(f'{tool} {version}' for tool, version in manifest.made_with.items())}",
         f"input        {spec.height}×{spec.width}×{spec.channels} {spec.color}, {steps.resize}, {steps.fit}",
         f"normalized   (pixel − {_numbers(steps.mean)}) / {_numbers(steps.std)}",
-        f"output       {manifest.output.classes} classes, {manifest.output.activation}: {some_labels}, …",
+        f"output       {_answer(manifest.output)}: {some_labels}{', …' if len(bundle.labels) > SHOWN_LABELS else ''}",
         f"smoothing    {manifest.smoothing}",
         f"calibrated   {calibrated}",
         *_sequence_lines(manifest.sequence),
@@ -192,6 +195,13 @@ def _sequence_lines(sequence: SequenceSpec | None) -> list[str]:
         f"windows      of {sequence.frames} frames, one every {sequence.hop}; "
         + (each if heads else "a variant takes all of them at once")
     ]
+
+
+def _answer(output: OutputSpec) -> str:
+    if output.binary:
+        last = "sigmoid" if output.activation == "sigmoid" else "logit"
+        return f"2 classes, binary: one {last}, of the second class"
+    return f"{output.classes} classes, {output.activation}"
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 
 from edgevid.errors import ModelError
 from edgevid_convert.engine import tf
-from edgevid_convert.loading.freezing import INPUT_NAME, OUTPUT_NAME
 from edgevid_convert.loading.frozen import FrozenGraph, FrozenModel
+from edgevid_convert.loading.graphs.freezing import INPUT_NAME, OUTPUT_NAME
 
 __all__ = ["cut_before_last_layer"]
 

@@ -9,53 +9,80 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 
 from edgevid.errors import ModelError, first_line
-from edgevid_convert.vetting.config import vet_config
-from edgevid_convert.vetting.hdf5 import vet_hdf5
+from edgevid_convert.loading.containers import CONFIG_MEMBER, Container
+from edgevid_convert.loading.keras2 import as_keras_2, keras_generation
+from edgevid_convert.loading.security.config import vet_config
+from edgevid_convert.loading.security.hdf5 import vet_hdf5
 
-__all__ = ["vet"]
+__all__ = ["Scanned", "scan_model"]
 
-CONFIG_MEMBER = "config.json"
+METADATA_MEMBER = "metadata.json"
 WEIGHTS_SUFFIX = ".h5"
 LARGEST_CONFIG = 64 << 20
 LARGEST_MEMBER = 8 << 30
 BOMB_BYTES, BOMB_RATIO = 16 << 20, 100  # weights hardly compress: a member larger and denser than these is none
 
 
-def vet(path: Path, scratch: Path, *, trust: bool, custom: bool) -> frozenset[str]:
+class Scanned(NamedTuple):
+    """A model file that was looked through.
+
+    Attributes:
+        custom_names: of the classes and functions that are not part of Keras.
+        keras_version: of the Keras that wrote it; empty of a SavedModel.
+        config: its configuration, of Keras 2 where an older one wrote it; None of a SavedModel.
+        changed: whether ``config`` is another than the file's own.
+    """
+
+    custom_names: frozenset[str] = frozenset()
+    keras_version: str = ""
+    config: Any = None
+    changed: bool = False
+
+    @property
+    def generation(self) -> int:
+        """Which Keras reads it: 2, for what Keras 1 and 2 wrote, or 3; 0 of a SavedModel."""
+        return keras_generation(self.keras_version) if self.keras_version else 0
+
+
+def scan_model(path: Path, container: Container, scratch: Path, *, trust: bool, custom: bool) -> Scanned:
     """Look through a ``.keras``, ``.h5`` or SavedModel.
 
     Args:
         path: the file, or the SavedModel's folder.
+        container: which of them it is.
         scratch: a folder to unpack the weights into, for a look.
         trust: let through what can run code; damage and absurd sizes are refused all the same.
         custom: classes that are not part of Keras are expected, from --custom-objects.
 
-    Returns:
-        The names of these classes and functions.
-
     Raises:
         ModelError: it is refused; names the layer or the part, and why.
     """
-    if path.is_dir():
-        from edgevid_convert.vetting.graph import vet_saved_model  # TensorFlow comes with it: for its file format
+    if container == "saved_model":
+        from edgevid_convert.loading.security.graph import vet_saved_model  # TensorFlow comes with it, for its files
 
         vet_saved_model(path, trust=trust)
-        return frozenset()
-    config = _archive_config(path, scratch) if path.suffix.lower() == ".keras" else _hdf5_config(path)
-    if trust:
-        return frozenset()
-    if isinstance(config, dict):  # losses and metrics may be anyone's: they are not loaded
-        config = {key: value for key, value in config.items() if key != "compile_config"}
-    return vet_config(path, config, custom=custom)
+        return Scanned()
+    stored, version = _archive_config(path, scratch) if container == "keras" else _hdf5_config(path)
+    config = as_keras_2(path, stored) if keras_generation(version) == 2 else stored
+    names: frozenset[str] = frozenset()
+    if not trust:
+        # Losses and metrics may be anyone's: they are not loaded.
+        named = (
+            {key: value for key, value in config.items() if key != "compile_config"}
+            if isinstance(config, dict)
+            else config
+        )
+        names = vet_config(path, named, custom=custom)
+    return Scanned(names, version, config, changed=config != stored)
 
 
-def _archive_config(path: Path, scratch: Path) -> Any:
-    """Check each member of a ``.keras`` file, and return its configuration."""
+def _archive_config(path: Path, scratch: Path) -> tuple[Any, str]:
+    """Check each member of a ``.keras`` file, and return its configuration and the version of its Keras."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -74,7 +101,9 @@ def _archive_config(path: Path, scratch: Path) -> Any:
                     unpacked = Path(archive.extract(name, scratch / "unpacked"))
                     vet_hdf5(path, unpacked)
                     unpacked.unlink()
-            return _parsed(path, archive.read(CONFIG_MEMBER))
+            metadata = _parsed(path, archive.read(METADATA_MEMBER)) if METADATA_MEMBER in names else {}
+            version = metadata.get("keras_version") if isinstance(metadata, dict) else None
+            return _parsed(path, archive.read(CONFIG_MEMBER)), str(version or "3")
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise ModelError(f"{path}: the archive is damaged: {first_line(error)}; save or copy it again") from error
 
@@ -102,17 +131,17 @@ def _check_sums(path: Path, members: list[zipfile.ZipInfo]) -> None:
         raise ModelError(f"{path}: its {stored} bytes unpack to {total}; no Keras model has that, but a zip bomb has")
 
 
-def _hdf5_config(path: Path) -> Any:
-    """Check a legacy HDF5 file, and return its configuration."""
+def _hdf5_config(path: Path) -> tuple[Any, str]:
+    """Check a legacy HDF5 file, and return its configuration and the version of its Keras: none said before 1.2."""
     vet_hdf5(path, path)
     try:
         with h5py.File(path, "r") as file:
-            text = file.attrs.get("model_config")
+            text, version = file.attrs.get("model_config"), file.attrs.get("keras_version", "1")
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path}: the HDF5 file is damaged: {first_line(error)}; save or copy it again") from error
     if text is None:
         raise ModelError(f"{path}: it holds weights only, no model; save it with model.save(), not save_weights()")
-    return _parsed(path, text)
+    return _parsed(path, text), version.decode() if isinstance(version, bytes) else str(version)
 
 
 def _parsed(path: Path, text: Any) -> Any:

@@ -13,20 +13,16 @@ from typing import Any
 
 from edgevid.errors import ModelError, first_line
 from edgevid_convert.loading.containers import SAVED_MODEL_FILE
-from edgevid_convert.vetting.config import INSIST
+from edgevid_convert.loading.security.config import INSIST, SUSPICIOUS
 
 __all__ = ["vet_saved_model"]
 
 CHUNKED_FILE = "saved_model.cpb"
 LARGEST_FILE = 2 << 30  # protobuf's own limit
 LARGEST_VARIABLE = 1 << 30  # elements
-SUSPICIOUS = re.compile(
-    "PyFunc|File|Checkpoint|^Save|^Restore|Dataset|Iterator|Reader|Record|Summary|Print|Debug|Rpc|Socket|Lmdb|"
-    "CustomCall|RemoteCall|^_?(Host)?(Send|Recv)$|^DumpTensor$|^CalibrationStatisticsSaver$|^ImmutableConst$|"
-    "VocabRemapping|^LoadAndRemap|^Skipgram$|^FixedUnigram|^DistributedSave$"
-)
 # What saves and restores variables, in the top-level graph and in functions of these names: TensorFlow 2 runs neither.
 SAVER = re.compile("SaveV2|RestoreV2|MergeV2Checkpoints|ShardedFilename")
+ADAPT_FUNCTION = "_adapt_function"  # of Keras 2's preprocessing layers
 SAVER_FUNCTION = re.compile(r"__inference__traced_(save|restore)_\d+")
 
 
@@ -70,7 +66,7 @@ def _meta_graphs(folder: Path) -> Any:
 
 def _operators(meta_graph: Any) -> Iterator[tuple[str, str]]:
     """Yield each operator with where it stands, less those that only save and restore variables."""
-    functions = meta_graph.graph_def.library.function
+    functions, idle = meta_graph.graph_def.library.function, _adapting(meta_graph)
     called = {name for function in functions for node in function.node_def for name in _called_by(node)}
     called.update(meta_graph.object_graph_def.concrete_functions)
     for node in meta_graph.object_graph_def.nodes:  # which the loader goes by, whatever the list above holds
@@ -81,10 +77,42 @@ def _operators(meta_graph: Any) -> Iterator[tuple[str, str]]:
             yield f"node {node.name!r}", node.op
     for function in functions:
         name = function.signature.name
+        if name in idle:
+            continue
         only_saves = SAVER_FUNCTION.fullmatch(name) and name not in called
         for node in function.node_def:
             if not (only_saves and SAVER.fullmatch(node.op)):
                 yield f"function {name!r}", node.op
+
+
+def _adapting(meta_graph: Any) -> set[str]:
+    """Return the functions that only a layer's ``adapt()`` runs, as a Normalization of Keras 2 saves one.
+
+    They read data sets. Nothing else may hold or call such a function, whatever its name: objects are restored, and
+    resources initialized, by the names under which their functions hang on them.
+    """
+    nodes = meta_graph.object_graph_def.nodes
+    held: dict[str, set[int]] = {}
+    for index, node in enumerate(nodes):
+        for name in (node.bare_concrete_function.concrete_function_name, *node.function.concrete_functions):
+            held.setdefault(name, set()).add(index)
+    hung: dict[int, set[tuple[int, str]]] = {}
+    for index, node in enumerate(nodes):
+        for child in node.children:
+            hung.setdefault(child.node_id, set()).add((index, child.local_name))
+    defined = (node for function in meta_graph.graph_def.library.function for node in function.node_def)
+    called = {name for node in (*meta_graph.graph_def.node, *defined) for name in _called_by(node)}
+    return {
+        name
+        for name, holders in held.items()
+        if name
+        and name not in called
+        and all(
+            under == ADAPT_FUNCTION or parent in holders
+            for holder in holders
+            for parent, under in hung.get(holder, {(0, "")})
+        )
+    }
 
 
 def _called_by(node: Any) -> Iterator[str]:
