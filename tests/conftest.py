@@ -27,7 +27,7 @@ from av.video.stream import VideoStream
 from edgevid.arrays import Image
 from edgevid.bundle import Bundle
 from edgevid.cli import main
-from edgevid.hardware import cpu_features
+from edgevid.hardware import cpu_features, cpu_model
 
 # BGR; the model below tells them apart.
 COLORS = {"red": (40, 40, 200), "green": (40, 200, 40), "blue": (200, 40, 40), "grey": (128, 128, 128)}
@@ -277,6 +277,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "needs_chromium": lambda: shutil.which("chromium") is not None,
     "needs_compiler": lambda: shutil.which("cc") is not None,
     "needs_faketime": lambda: any(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")),
+    "needs_intel_cpu": lambda: "Intel" in cpu_model(),
     "needs_plugin_providers": lambda: all(map(find_spec, ("onnxruntime_ep_openvino", "onnxruntime_ep_webgpu"))),
     "needs_rtsp_server": lambda: any(Path("/usr/lib").glob("*/girepository-1.0/GstRtspServer-1.0.typelib")),
     "needs_systemd": lambda: shutil.which("systemd-analyze") is not None,

@@ -50,7 +50,7 @@ TARGETS = {
 MARKS: dict[str, list[pytest.MarkDecorator]] = {
     "litert-gpu": [pytest.mark.needs_software_gpu],
     "tflite": [pytest.mark.needs_tflite_runtime, pytest.mark.slow],
-    "onnxruntime-openvino": [pytest.mark.needs_plugin_providers],
+    "onnxruntime-openvino": [pytest.mark.needs_plugin_providers, pytest.mark.needs_intel_cpu],
 }
 ALL = [pytest.param(name, marks=MARKS.get(name, ())) for name in TARGETS]
 REAL = [row for row in ALL if row.values != ("null",)]

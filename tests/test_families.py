@@ -231,6 +231,11 @@ def test_int8_full_is_integers_only_or_is_left_out(cli: Cli, keras: Any, calib: 
     outcome = cli(
         "convert", tmp_path / "m.keras", "-o", tmp_path / "o.edgevid", "--calib", calib, "--formats", "tflite"
     )
+    assert outcome.status == 0, outcome.err
+    assert "tflite-int8-full was left out: TFLite has SIN in float only" in outcome.err
+    outcome = cli(
+        "convert", tmp_path / "m.keras", "-o", tmp_path / "n.edgevid", "--calib", calib, "--precision", "int8-full"
+    )
     assert outcome.status == 1
     assert "tflite-int8-full: TFLite has SIN in float only; leave it out" in outcome.error
 

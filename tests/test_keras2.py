@@ -214,7 +214,7 @@ def test_custom_objects_are_of_the_keras_that_reads_the_file(keras2: Any, tmp_pa
     from edgevid_convert.loading import child
     from edgevid_convert.loading.model import Request, read_frozen
 
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "halving.py").write_text(
         "import tensorflow as tf\nclass Half(tf.keras.layers.Layer):\n    def call(self, x):\n        return x * 0.5\n"
     )
 
@@ -227,7 +227,7 @@ def test_custom_objects_are_of_the_keras_that_reads_the_file(keras2: Any, tmp_pa
     request = Request(
         path=str(tmp_path / "model.h5"),
         image_size=None,
-        custom_objects=str(tmp_path / "mine.py"),
+        custom_objects=str(tmp_path / "halving.py"),
         trust=False,
         memory_gb=4,
     )

@@ -244,6 +244,51 @@ def test_statistics_of_another_range_are_remarked(
     assert ("looks wrong" in shown) == suspicious
 
 
+@pytest.mark.parametrize("batch_normalization", [True, False])
+def test_a_model_trained_on_scaled_pixels_that_scales_again(
+    cli: Cli, keras: Any, save: Callable[..., Path], clip: Path, tmp_path: Path, batch_normalization: bool
+) -> None:
+    """What its batch normalization saw tells that it is right; without one, the user has to say so."""
+    layers = keras.layers
+    body = [layers.Rescaling(1 / 255), layers.Conv2D(8, 3)]
+    body += [layers.BatchNormalization(momentum=0.5, epsilon=1e-9)] if batch_normalization else []
+    head = [layers.ReLU(), layers.GlobalAveragePooling2D(), layers.Dense(4, "softmax")]
+    model = keras.Sequential([keras.Input((SIZE, SIZE, 3)), *body, *head])
+    pixels = np.stack([picture(color, SIZE, SIZE, seed) for color in ("red", "green", "blue") for seed in range(9)])
+    for _ in range(20):
+        model(pixels[..., ::-1].astype(np.float32) / 255, training=True)
+    path = tmp_path / "twice.keras"
+    model.save(path)
+    outcome = converted(cli, path, "--calib", clip, "--preprocess", "0-1")
+    if batch_normalization:
+        assert outcome.status == 0, outcome.err
+        assert manifest(path)["remarks"] == []
+        assert "--preprocess 0-1 fits much better" in converted(cli, path, "--calib", clip).err
+    else:
+        assert outcome.status == 2
+        assert "if its training got pictures normalized by --preprocess 0-1, add --insist" in outcome.error
+        outcome = converted(cli, path, "--calib", clip, "--preprocess", "0-1", "--insist")
+        assert outcome.status == 0, outcome.err
+        assert "reach its first convolution, as --insist has it" in outcome.err
+        outcome = converted(cli, path, "--insist")
+        assert outcome.status == 2
+        assert "--insist: there is nothing to insist on" in outcome.error
+
+
+def test_a_batch_normalization_of_another_axis_is_no_sign(cli: Cli, keras: Any, clip: Path, tmp_path: Path) -> None:
+    layers = keras.layers
+    odd = layers.BatchNormalization(axis=-2)
+    head = [layers.GlobalAveragePooling2D(), layers.Dense(4, "softmax")]
+    model = keras.Sequential([keras.Input((SIZE, SIZE, 3)), layers.Conv2D(8, 3), odd, *head])
+    generator = np.random.default_rng(0)
+    for weight in (odd.moving_mean, odd.moving_variance):
+        weight.assign(generator.uniform(0.1, 0.5, SIZE - 2))
+    model.save(tmp_path / "odd.keras")
+    outcome = converted(cli, tmp_path / "odd.keras", "--calib", clip, "--preprocess", "none")
+    assert outcome.status == 0, outcome.err
+    assert manifest(tmp_path / "odd.keras")["remarks"] == []
+
+
 def frozen(keras: Any, call: Callable[[Any], Any]) -> Any:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 

@@ -1,4 +1,4 @@
-"""What the README shows is run as it stands."""
+"""What the README and the pages of docs/ show is run as it stands."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from edgevid_bench.output.writers import write_report
 from tests.conftest import Outcome
 from tests.reports import report, row
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").rglob("*.md")))
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 SHELL = [
     line.partition(" #")[0].partition(" |")[0].strip()
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for block in re.findall(r"```sh\n(.*?)```", README + DOCS, re.DOTALL)
     for line in block.splitlines()
     if line.startswith("edgevid ")
 ]
@@ -72,5 +74,5 @@ def test_the_commands_run(cli: Callable[..., Outcome], line: str) -> None:
 def test_the_readme_knows_every_command_and_variant() -> None:
     for name in (*(f"edgevid {command}" for command in COMMANDS), *VARIANT_IDS, *BACKENDS, *DEVICES):
         assert name in README
-    assert len(RUNNABLE) == 12
+    assert len(RUNNABLE) == 14
     assert len(PYTHON) == 2

@@ -225,10 +225,8 @@ def _searched(variant: Variant, work: _Work, seconds: float) -> Variant:
         found = _found(variant, candidates, plain, work, seconds)
         best = _judged_choice(variant, found, candidates, work, started)
     except ModelError as error:  # what the converters can express, a quantizer or a target may not
-        if variant.rejected is None:
-            raise
         shutil.move(plain, path)
-        return msgspec.structs.replace(variant, rejected=f"{variant.rejected}; no search: {error}")
+        return _with_reason(variant, str(error))
     if _rank(best) < _rank(variant):
         return best
     shutil.move(plain, path)
@@ -258,7 +256,10 @@ def _judged_choice(variant: Variant, found: Found, candidates: Candidates, work:
     """Return the first that passes of what a search chose, else the best of them; its files are left in place."""
     path, judged = work.folder / variant.file, []
     files: dict[Path, bytes] = {}
-    for index, choice in enumerate(found.choices):
+    choices = [each for each in found.choices if len(each.in_float) < len(candidates.operators)]
+    if not choices:
+        raise ModelError("nothing but float would do, which is no int8")
+    for index, choice in enumerate(choices):
         candidates.write(path, found.ranges, choice.in_float)
         seconds = time.monotonic() - started
         record = _record(found, choice, index, candidates, work.options.seed, seconds, _parity(variant))

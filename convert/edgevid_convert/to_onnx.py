@@ -115,8 +115,8 @@ def quantize_onnx(float_path: Path, calibration: Sequence[npt.NDArray[np.float32
         raise ModelError(f"onnx-int8: ONNX Runtime cannot quantize it: {cause_of(error)}") from error
 
 
-def describe_onnx(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """Return the input, the output, and the operators that compute in float of an ``.onnx`` file.
+def describe_onnx(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...], int]:
+    """Return input and output of an ``.onnx`` file, its operators in float, and how many compute in integers.
 
     Raises:
         ModelError: it is not valid ONNX.
@@ -136,8 +136,9 @@ def describe_onnx(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...]]:
             not quantized.isdisjoint(node.output) or node.op_type in FLOAT_OUTPUT_OPERATORS
         )
 
-    in_float = (node for node in graph.node if node.op_type not in BOOKKEEPING_OPERATORS and not in_integers(node))
-    return _tensor(graph.input[0]), _tensor(graph.output[0]), tuple(node.op_type for node in in_float)
+    computing = [node for node in graph.node if node.op_type not in BOOKKEEPING_OPERATORS]
+    in_float = tuple(node.op_type for node in computing if not in_integers(node))
+    return _tensor(graph.input[0]), _tensor(graph.output[0]), in_float, len(computing) - len(in_float)
 
 
 def _tensor(value: onnx.ValueInfoProto) -> Tensor:

@@ -90,20 +90,21 @@ SETTINGS: dict[str, Callable[[Any], None]] = {
 }
 
 
-def describe_tflite(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """Return the input, the output, and the operators that compute in float of a ``.tflite`` file."""
+def describe_tflite(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...], int]:
+    """Return input and output of a ``.tflite`` file, its operators in float, and how many compute in integers."""
     interpreter = Interpreter(
         model_path=str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     )
     interpreter.allocate_tensors()
     dtypes = {tensor["index"]: tensor["dtype"] for tensor in interpreter.get_tensor_details()}
+    computing = [each for each in interpreter._get_ops_details() if each["op_name"] not in BOOKKEEPING_OPERATORS]
     in_float = tuple(
         operator["op_name"]
-        for operator in interpreter._get_ops_details()
-        if operator["op_name"] not in BOOKKEEPING_OPERATORS
-        and any(dtypes.get(index) == np.float32 for index in operator["outputs"])
+        for operator in computing
+        if any(dtypes.get(index) == np.float32 for index in operator["outputs"])
     )
-    return _tensor(interpreter.get_input_details()[0]), _tensor(interpreter.get_output_details()[0]), in_float
+    tensors = (_tensor(interpreter.get_input_details()[0]), _tensor(interpreter.get_output_details()[0]))
+    return *tensors, in_float, len(computing) - len(in_float)
 
 
 def _tensor(details: dict[str, Any]) -> Tensor:

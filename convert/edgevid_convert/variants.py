@@ -160,9 +160,15 @@ def convert_head(head: FrozenGraph, format_: str, folder: Path, target: str | No
 
 
 def described(variant_id: str, path: Path) -> Variant:
-    """Return the variant that a file is, as far as the file tells."""
+    """Return the variant that a file is, as far as the file tells.
+
+    Raises:
+        ModelError: it is to be int8, and computes nothing in integers.
+    """
     format_, precision = variant_id.split("-", 1)
-    input_tensor, output_tensor, float_operators = DESCRIBED[format_](path)
+    input_tensor, output_tensor, float_operators, in_integers = DESCRIBED[format_](path)
+    if precision in CALIBRATED_PRECISIONS and not in_integers:
+        raise ModelError(f"{variant_id}: all of it computes in float, so that it would be no int8")
     return Variant(
         id=variant_id,
         format=format_,  # type: ignore[arg-type]  # the ids of the table of variants are made of these

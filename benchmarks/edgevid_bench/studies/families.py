@@ -90,11 +90,12 @@ def make_realistic(model: Any, images: Any) -> None:
         images: float32 (images, height, width, channels), as the model takes them.
     """
     generator = np.random.default_rng(0)
-    layers = [layer for layer in model._flatten_layers() if not layer._layers]
+    layers = [layer for layer in model._flatten_layers() if not getattr(layer, "layers", getattr(layer, "_layers", ()))]
     for layer in layers:
         for variable in layer.trainable_variables:
-            if variable.ndim == 1:
-                centre = 0.0 if variable.name in ("bias", "beta") else 1.0
+            if len(variable.shape) == 1:
+                name = variable.name.rpartition("/")[2].partition(":")[0]  # of Keras 2 with its layer, and a number
+                centre = 0.0 if name in ("bias", "beta") else 1.0
                 variable.assign(generator.normal(centre, 0.1, variable.shape))
     normalizations = [layer for layer in layers if hasattr(layer, "moving_variance")]
     for layer in normalizations:
