@@ -153,3 +153,16 @@ def test_windows_are_of_consecutive_frames_and_none_calibrates_and_judges(tmp_pa
         assert all(window == tuple(range(window[0], window[0] + 5)) for window in windows)
     everything = [number for windows in numbers.values() for window in windows for number in window]
     assert len(everything) == len(set(everything))
+
+
+def test_features_of_a_saved_model(keras: Any, quiet_keras: None, tmp_path: Path) -> None:
+    """Its operators wait for one another, which is nothing that could be cut."""
+    layers = keras.layers
+    head = [layers.GlobalAveragePooling2D(), layers.Dense(3, "softmax")]
+    model = keras.Sequential([keras.Input((16, 16, 3)), layers.Conv2D(4, 3), *head])
+    model.export(tmp_path / "saved", verbose=False)
+    cut = cut_before_last_layer(tmp_path / "saved", loaded(tmp_path / "saved", tmp_path))
+    assert cut.head is not None
+    cut.head.save_frozen(tmp_path / "head")
+    image = np.random.default_rng(0).uniform(0, 255, (1, 16, 16, 3)).astype(np.float32)
+    np.testing.assert_allclose(cut.answer(image), np.asarray(model(image)), atol=1e-5)

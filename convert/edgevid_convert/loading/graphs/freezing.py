@@ -46,6 +46,10 @@ def frozen_graph(plain: Any) -> Any:
     """
     graph = _with_depthwise(_optimized(plain))
     _subtract_instead_of_negating(graph)
+    for node in graph.node:  # nothing here has an effect that another operator would have to wait for
+        data = [name for name in node.input if not name.startswith("^")]
+        if len(data) < len(node.input):
+            node.input[:] = data
     return graph
 
 

@@ -80,7 +80,7 @@ def _piece(node: Any, operation: Any) -> list[Any]:
 def _resize(operation: Any, images: Any, size: Any, scale: Any = (1, 1), translation: Any = (0, 0)) -> Any:
     """Resize by a matrix for each axis: that is what it is, whatever the interpolation, and engines are good at it."""
     shape = images.shape[1:]
-    if not isinstance(size, np.ndarray) or None in shape:
+    if None in shape or not all(isinstance(each, np.ndarray | tuple) for each in (size, scale, translation)):
         return None
     down, across = (_matrix(operation, shape[axis], size[axis], scale[axis], translation[axis]) for axis in (0, 1))
     by_rows = tf.transpose(tf.cast(images, tf.float32), (0, 1, 3, 2))
