@@ -80,6 +80,7 @@ def _recurrent(k: Any) -> Any:
 BUILDS: dict[str, Build] = {
     "depthwise": lambda k: classifier(k, k.layers.DepthwiseConv2D(3)),
     "separable": lambda k: classifier(k, k.layers.SeparableConv2D(8, 3)),
+    "layer norm": lambda k: k.Sequential([k.Input((SIDE, SIDE, 3)), k.layers.LayerNormalization(), classifier(k)]),
     "transposed": lambda k: classifier(k, k.layers.Conv2DTranspose(8, 3, strides=2)),
     "nested": _nested,
     "called": _called,

@@ -95,6 +95,8 @@ class FirstLayers:
             if node is None:
                 return None
             if node.op.startswith("FusedBatchNorm"):
+                if node.attr["is_training"].b:  # by the numbers of this very image, as Keras 2 normalizes layers
+                    return None
                 scale, offset, mean, variance = (self._constant(other) for other in list(_inputs(node))[1:5])
                 return _statistics(node.name, mean, variance, scale / np.sqrt(variance), offset)
             if node.op == "Mul" and (found := self._unfused(node, name)) is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from edgevid_convert.engine import tf
 from edgevid_convert.loading.graphs.freezing import OUTPUT_NAME
 
-__all__ = ["with_common_operators"]
+__all__ = ["with_common_operators", "without_dead_branches"]
 
 
 def with_common_operators(graph: Any) -> Any:
@@ -72,6 +72,57 @@ def _piece(node: Any, operation: Any) -> list[Any]:
         inner.input[:] = [inputs.get(name) or f"{node.name}/common/{name}" for name in inner.input]
         inner.name = node.name if inner.name == "answer" else f"{node.name}/common/{inner.name}"
     return nodes
+
+
+# --- Branches ---
+
+
+def without_dead_branches(graph: Any) -> Any:
+    """Return a GraphDef without the branches that constant conditions rule out, and without checks.
+
+    One that has no such conditions is returned as it is. What was open for them can then be folded.
+    """
+    if not any(node.op in BRANCHING for node in graph.node):
+        return graph
+    with tf.Graph().as_default() as imported:
+        tf.import_graph_def(graph, name="")
+    values = _values(imported)
+    if all(name == value for name, value in values.items()):
+        return graph
+    pruned = type(graph)(versions=graph.versions, library=graph.library)
+    for node in graph.node:
+        inputs = [values[name] for name in node.input if not name.startswith("^")]
+        if None not in inputs:
+            pruned.node.add().CopyFrom(node)
+            pruned.node[-1].input[:] = inputs
+    return tf.compat.v1.graph_util.extract_sub_graph(pruned, [OUTPUT_NAME])
+
+
+def _values(imported: Any) -> dict[str, str | None]:
+    """Return for each tensor the one that it has its value from; None for what is never computed."""
+    values: dict[str, str | None] = {}
+    for operation in imported.get_operations():  # each after what it reads, but for loops
+        inputs = [values.get(_name(tensor), _name(tensor)) for tensor in operation.inputs]
+        before = (values.get(_name(tensor), "") for other in operation.control_inputs for tensor in other.outputs[:1])
+        names = [_name(tensor) for tensor in operation.outputs]
+        computed = [value for value in inputs if value is not None]
+        condition = _condition(imported, inputs[1]) if operation.type == "Switch" else None
+        if operation.type == "Merge" and len(computed) == 1 < len(inputs):
+            values.update(zip(names, (*computed, names[1]), strict=True))
+        elif operation.type != "Merge" and (None in inputs or None in before):
+            values.update(dict.fromkeys(names))
+        elif condition is not None:
+            values.update({names[condition]: inputs[0], names[not condition]: None})
+        elif operation.type == "PlaceholderWithDefault":
+            values[names[0]] = inputs[0]
+        else:
+            values.update(zip(names, names, strict=True))
+    return values
+
+
+def _condition(imported: Any, name: str | None) -> bool | None:
+    operation = imported.get_operation_by_name(name) if name and ":" not in name else None
+    return bool(tf.get_static_value(operation.outputs[0])) if operation and operation.type == "Const" else None
 
 
 # --- Pictures of another size ---
@@ -353,6 +404,7 @@ def _bucket(operation: Any, values: Any) -> Any:
     return tf.reduce_sum(tf.cast(passed, tf.int32), -1)
 
 
+BRANCHING = frozenset({"Switch", "PlaceholderWithDefault"})
 UNUSUAL = frozenset({b"EXPLICIT", b"NCHW"})  # attributes that are part of an operator's name below
 # What an operator with these inputs becomes: a tensor, or None where it is to stay as it is.
 REWRITINGS: dict[str, Callable[..., Any]] = {
@@ -382,7 +434,6 @@ REWRITINGS: dict[str, Callable[..., Any]] = {
     "MaxPool3D": _pool_3d,
     "MaxPoolV2": _max_pool,
     "MulNoNan": lambda _, x, gate: tf.where(tf.equal(gate, 0), 0.0, x) * gate,
-    "PlaceholderWithDefault": lambda _, x: x,
     "RGBToHSV": _to_hsv,
     "ResizeArea": _resize,
     "ResizeBicubic": _resize,
