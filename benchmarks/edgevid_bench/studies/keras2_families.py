@@ -49,7 +49,7 @@ def build_member(family: str, kind: str, image_size: int) -> Any:
         head = tf_keras.layers.Dense(CLASSES, activation="softmax")(tf_keras.layers.Dropout(0.2)(hidden))
         model = tf_keras.Model(image, head)
     levels = (np.stack(pictures(IMAGES, image_size)) - row.mean) / row.std
-    if kind == "alone":
+    if kind == "alone" or family != "vgg":  # without normalization layers, it is made realistic layer by layer
         make_realistic(model, levels.astype(np.float32))
     return model
 

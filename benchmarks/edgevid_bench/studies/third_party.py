@@ -36,8 +36,9 @@ from platformdirs import user_cache_path
 
 from edgevid.bundle import Bundle
 from edgevid.errors import EdgevidError
-from edgevid.manifest import VARIANT_IDS
+from edgevid.manifest import MANIFEST_FILE, VARIANT_IDS
 from edgevid.sample import SAMPLE_CLIPS, sample_clip
+from edgevid.sources import SAMPLE_PREFIX
 from edgevid_bench.studies.third_party_models import MODELS, NORMALIZATIONS, PACKAGES, ThirdParty
 
 __all__ = ["Outcome", "fetch_model", "outcome_table", "try_model"]
@@ -281,7 +282,8 @@ def try_model(name: str, folder: Path, variants: Sequence[str] | None) -> list[O
 
 def _convert(row: ThirdParty, path: Path, calibrating: Path, bundle: Path, variants: Sequence[str] | None) -> Bundle:
     command = [sys.executable, "-m", "edgevid", "convert", str(path), "--output", str(bundle), "--no-search", "--quiet"]
-    command += ["--preprocess", row.preprocess, "--calib", str(calibrating)]
+    calib = f"{SAMPLE_PREFIX}{FACES}" if row.frames > 1 else str(calibrating)  # pictures make no window
+    command += ["--preprocess", row.preprocess, "--calib", calib]
     if row.image_size:
         command += ["--image-size", ",".join(map(str, row.image_size))]
     if row.labels:
@@ -294,7 +296,7 @@ def _convert(row: ThirdParty, path: Path, calibrating: Path, bundle: Path, varia
     try:
         _run(command, CONVERT_LIMIT_S, path.parent, bundle.parent)
     except StudyError as error:
-        if not (bundle / "manifest.json").exists():  # else no variant of a precision passed the gate: exit status 3
+        if not (bundle / MANIFEST_FILE).exists():  # else no variant of a precision passed the gate: exit status 3
             raise RefusedError(str(error)) from error
     return Bundle(bundle)
 

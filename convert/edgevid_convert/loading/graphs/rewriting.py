@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from edgevid_convert.engine import tf
-from edgevid_convert.loading.graphs.freezing import OUTPUT_NAME
+from edgevid_convert.loading.graphs.freezing import OUTPUT_NAME, frozen_graph
 
-__all__ = ["with_common_operators", "without_dead_branches"]
+__all__ = ["with_common_operators"]
 
 
 def with_common_operators(graph: Any) -> Any:
@@ -19,6 +19,8 @@ def with_common_operators(graph: Any) -> Any:
 
     One that has no others is returned as it is. An operator that is not known here, or whose shapes are open, stays.
     """
+    while (decided := _without_dead_branches(graph)) is not graph:
+        graph = frozen_graph(decided)
     if not any(_kind(node) in REWRITINGS for node in graph.node):
         return graph
     with tf.Graph().as_default() as imported:
@@ -77,25 +79,36 @@ def _piece(node: Any, operation: Any) -> list[Any]:
 # --- Branches ---
 
 
-def without_dead_branches(graph: Any) -> Any:
-    """Return a GraphDef without the branches that constant conditions rule out, and without checks.
+def _without_dead_branches(graph: Any) -> Any:
+    """Return a GraphDef without the branches that constant conditions rule out, and with constants for known shapes.
 
-    One that has no such conditions is returned as it is. What was open for them can then be folded.
+    What hung on them can then be folded. A graph that has none of them is returned as it is.
     """
-    if not any(node.op in BRANCHING for node in graph.node):
+    if not any(node.op in HANGING for node in graph.node):
         return graph
     with tf.Graph().as_default() as imported:
         tf.import_graph_def(graph, name="")
-    values = _values(imported)
-    if all(name == value for name, value in values.items()):
+    values, shapes = _values(imported), dict(_known_shapes(imported))
+    if not shapes and all(name == value for name, value in values.items()):
         return graph
     pruned = type(graph)(versions=graph.versions, library=graph.library)
     for node in graph.node:
         inputs = [values[name] for name in node.input if not name.startswith("^")]
         if None not in inputs:
-            pruned.node.add().CopyFrom(node)
-            pruned.node[-1].input[:] = inputs
+            pruned.node.add().CopyFrom(shapes.get(node.name, node))
+            pruned.node[-1].input[:] = () if node.name in shapes else inputs
     return tf.compat.v1.graph_util.extract_sub_graph(pruned, [OUTPUT_NAME])
+
+
+def _known_shapes(imported: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a constant for each operation that asks for a shape that does not change."""
+    for operation in imported.get_operations():
+        if operation.type == "Shape" and operation.inputs[0].shape.is_fully_defined():
+            with tf.Graph().as_default() as piece:
+                tf.constant(operation.inputs[0].shape.as_list(), operation.get_attr("out_type"), name="shape")
+            (constant,) = piece.as_graph_def().node
+            constant.name = operation.name
+            yield operation.name, constant
 
 
 def _values(imported: Any) -> dict[str, str | None]:
@@ -404,7 +417,7 @@ def _bucket(operation: Any, values: Any) -> Any:
     return tf.reduce_sum(tf.cast(passed, tf.int32), -1)
 
 
-BRANCHING = frozenset({"Switch", "PlaceholderWithDefault"})
+HANGING = frozenset({"Switch", "PlaceholderWithDefault", "Shape"})
 UNUSUAL = frozenset({b"EXPLICIT", b"NCHW"})  # attributes that are part of an operator's name below
 # What an operator with these inputs becomes: a tensor, or None where it is to stay as it is.
 REWRITINGS: dict[str, Callable[..., Any]] = {
