@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,105 +12,77 @@ import onnxruntime as ort
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from edgevid_convert.loading.frozen import FrozenModel
-from edgevid_convert.loading.graphs.rewriting import with_common_operators
+from edgevid_convert.loading.frozen import FrozenGraph
 from edgevid_convert.variants import FloatFiles, convert_variant
 from tests.test_loading import loaded, noise
 
 pytestmark = pytest.mark.usefixtures("quiet_keras")
 HEIGHT, WIDTH = 15, 18
+TOLERANCE = 1e-5  # of the largest answer, or of 1
 Values = npt.NDArray[np.float32]
-Part = Callable[[Any, Any], Any]
+Part = Callable[[Any, Any], Any]  # of Keras and of a picture of numbers from −1 to 1
+Parts = Mapping[str, Part]
 
 
-def classifier(keras: Any, part: Part) -> Any:
-    """Return a model with a part of its own between a scaling and the head."""
-    layers = keras.layers
-    image = keras.Input((HEIGHT, WIDTH, 3))
-    hidden = part(keras, layers.Rescaling(1 / 127.5, -1)(image))
-    return keras.Model(image, layers.Dense(3)(layers.Flatten()(hidden)))
+def layer(name: str, *arguments: Any, **options: Any) -> Part:
+    return lambda keras, x: getattr(keras.layers, name)(*arguments, **options)(x)
 
 
-def resized(interpolation: str, height: int, width: int, **more: Any) -> Part:
-    return lambda keras, x: keras.layers.Resizing(height, width, interpolation=interpolation, **more)(x)
+def operation(name: str, *arguments: Any) -> Part:
+    return lambda keras, x: getattr(keras.ops, name)(x * 0.9, *arguments)
 
 
-def transposed(kernel: int, stride: int, padding: str, **more: Any) -> Part:
-    return lambda keras, x: keras.layers.Conv2DTranspose(4, kernel, strides=stride, padding=padding, **more)(x)
+def small(part: Part) -> Part:
+    """Apply a part to a corner of the picture."""
+    return lambda keras, x: part(keras, x[:, :4, :5])
 
 
-def operation(name: str) -> Part:
-    return lambda keras, x: getattr(keras.ops, name)(x * 0.9)
+def volume(part: Part, shape: tuple[int, ...] = (5, 6, 9, 3)) -> Part:
+    """Apply a part to the picture as frames."""
+    return lambda keras, x: part(keras, keras.layers.Reshape(shape)(x))
 
 
-PARTS: dict[str, Part] = {
-    "bicubic": resized("bicubic", 24, 11),
-    "bicubic, one axis": resized("bicubic", HEIGHT, 30),
-    "bicubic, cropped": resized("bicubic", 10, 10, crop_to_aspect_ratio=True),
-    "lanczos": resized("lanczos3", 24, 11),
-    "bilinear to odd sizes": resized("bilinear", 7, 23),
-    "nearest to odd sizes": resized("nearest", 7, 23),
-    "nearest, twice as large": resized("nearest", 30, 36),
-    "kernel below stride": transposed(2, 3, "same"),
-    "kernel below stride, valid": transposed(1, 2, "valid"),
-    "kernel above stride, valid": transposed(4, 3, "valid"),
-    "one more row": transposed(3, 2, "valid", output_padding=1),
-    "no stride": transposed(3, 1, "same"),
-    "log1p": lambda keras, x: keras.ops.log1p(keras.ops.abs(x)),
-    "expm1": operation("expm1"),
-    "erf": operation("erf"),
-    "asinh": operation("arcsinh"),
-    "gelu": lambda keras, x: keras.layers.Activation("gelu")(x),
-    "reversed": lambda keras, x: keras.ops.flip(x, (1, 3)),
-    "clipped": lambda keras, x: keras.ops.clip(x, -0.5, 0.7),
+def resizing(height: int, width: int, **options: Any) -> Part:
+    return layer("Resizing", height, width, **options)
+
+
+RESIZED: Parts = {
+    **{
+        f"{interpolation} to {height}×{width}": resizing(height, width, interpolation=interpolation)
+        for interpolation in ("bicubic", "lanczos3", "lanczos5", "nearest", "bilinear")
+        for height, width in ((7, 23), (30, 36), (HEIGHT, 11), (1, 1))
+    },
+    "cropped": resizing(10, 10, interpolation="bicubic", crop_to_aspect_ratio=True),
+    "padded": resizing(10, 10, interpolation="bicubic", pad_to_aspect_ratio=True),
+    "antialiased": resizing(6, 7, interpolation="bilinear", antialias=True),
+    "antialiased, padded": resizing(6, 7, interpolation="bicubic", antialias=True, pad_to_aspect_ratio=True),
+    "channels first": resizing(6, 7, interpolation="bicubic", data_format="channels_first"),
+    "upsampled": layer("UpSampling2D", (2, 3), interpolation="bicubic"),
 }
-
-
-def answer_of(path: Path, image: Values) -> Values:
-    """Return what an engine answers to an image, float32 (1, n)."""
-    if path.suffix == ".onnx":
-        session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        answer: Values = session.run(None, {session.get_inputs()[0].name: image})[0]
-        return answer
-    interpreter = Interpreter(str(path))
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
-    interpreter.invoke()
-    found: Values = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-    return found
-
-
-def frozen_of(keras: Any, part: Part, folder: Path) -> tuple[Any, FrozenModel]:
-    keras.utils.set_random_seed(1)
-    model = classifier(keras, part)
-    model.save(folder / "model.keras")
-    return model, loaded(folder / "model.keras", folder)
-
-
-@pytest.mark.parametrize("name", PARTS)
-def test_it_answers_as_in_tensorflow(keras: Any, tmp_path: Path, name: str) -> None:
-    model, frozen = frozen_of(keras, PARTS[name], tmp_path)
-    image = noise(HEIGHT, WIDTH)
-    expected = np.asarray(model(image, training=False))
-    tolerance = 2e-5 * max(1.0, float(np.abs(expected).max()))
-    for variant_id in ("tflite-fp32", "onnx-fp32"):
-        starts = FloatFiles(frozen, tmp_path / variant_id)
-        (tmp_path / variant_id).mkdir()
-        variant = convert_variant(starts, variant_id, [], tmp_path, None)
-        np.testing.assert_allclose(answer_of(tmp_path / variant.file, image), expected, atol=tolerance)
-
-
-def test_int8_of_a_bicubic_picture_runs_in_both_engines(keras: Any, tmp_path: Path) -> None:
-    model, frozen = frozen_of(keras, resized("bicubic", 24, 11), tmp_path)
-    image = noise(HEIGHT, WIDTH)
-    expected = np.asarray(model(image, training=False))
-    starts = FloatFiles(frozen, tmp_path)
-    for variant_id in ("tflite-int8", "onnx-int8"):
-        variant = convert_variant(starts, variant_id, [image], tmp_path, None)
-        error = np.abs(answer_of(tmp_path / variant.file, image) - expected).max()
-        assert error < 0.1 * np.abs(expected).max()
-
-
-def test_a_graph_of_common_operators_stays_as_it_is(keras: Any, tmp_path: Path) -> None:
-    _, frozen = frozen_of(keras, lambda keras, x: keras.layers.Conv2D(4, 3, activation="relu")(x), tmp_path)
-    assert with_common_operators(frozen.graph) is frozen.graph
+TRANSPOSED: Parts = {
+    f"{kernel}, {stride}, {padding}": small(layer("Conv2DTranspose", 2, kernel, strides=stride, padding=padding))
+    for kernel in range(1, 6)
+    for stride in range(1, 5)
+    for padding in ("valid", "same")
+}
+TRANSPOSED_UNUSUALLY: Parts = {
+    "one more row": small(layer("Conv2DTranspose", 2, 3, 2, output_padding=1)),
+    "more in one direction": small(layer("Conv2DTranspose", 2, 3, (2, 3), padding="same", output_padding=(1, 0))),
+    "dilated": small(layer("Conv2DTranspose", 2, 3, dilation_rate=2)),
+    "dilated unevenly": small(layer("Conv2DTranspose", 2, (2, 3), dilation_rate=(2, 3), padding="same")),
+    "channels first": small(layer("Conv2DTranspose", 2, 2, 3, data_format="channels_first")),
+    "of sequences": volume(layer("Conv1DTranspose", 2, 2, 3), (HEIGHT, WIDTH * 3)),
+    "of volumes": volume(layer("Conv3DTranspose", 2, 2, 3), (3, 5, 6, 9)),
+}
+VOLUMES: Parts = {
+    "maximum": volume(layer("MaxPooling3D", 3, 2, padding="same")),
+    "average": volume(layer("AveragePooling3D", 3, 2, padding="same")),
+    "average without padding": volume(layer("AveragePooling3D", (1, 2, 3), (1, 2, 1))),
+    "maximum over time": volume(layer("MaxPooling3D", (2, 1, 1))),
+    "adaptive": volume(layer("AdaptiveAveragePooling3D", 2)),
+    "depthwise": volume(layer("Conv3D", 6, 3, padding="same", groups=3)),
+    "grouped, strided": volume(layer("Conv3D", 4, 3, (2, 1, 2), groups=2), (5, 6, 3, 9)[:3] + (9,))
+    if False
+    else volume(layer("Conv3D", 6, (2, 3, 3), (2, 1, 2), groups=3, padding="same")),
+    "channels first": volume(layer("Conv3D", 4, 2, padding="same", data_format="channels_first")),
+}

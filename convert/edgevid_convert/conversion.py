@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import version
@@ -42,25 +41,12 @@ from edgevid_convert.loading.isolation import memory_limit
 from edgevid_convert.loading.model import FrozenModel, load_model
 from edgevid_convert.options import ConvertOptions
 from edgevid_convert.proof import float_preprocessor, input_tensors, keras_answers, takes_batches
-from edgevid_convert.reporting import Progress, Reporter
+from edgevid_convert.reporting import Crashed, Progress, Reporter
 from edgevid_convert.writing import preprocessing_for
 
-__all__ = ["Crashed", "fill_bundle", "load_as_asked"]
+__all__ = ["fill_bundle", "load_as_asked"]
 
 TOOLS = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime")
-
-
-@dataclass(frozen=True)
-class Crashed:
-    """What crashed in earlier tries at the same conversion, each by its variant's id, with the reason.
-
-    Attributes:
-        variants: those whose converter or engine crashed: they are left out.
-        searches: those whose improvement crashed: they stay as they were converted.
-    """
-
-    variants: Mapping[str, str] = field(default_factory=dict)
-    searches: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_as_asked(options: ConvertOptions) -> FrozenModel:

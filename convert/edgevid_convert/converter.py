@@ -22,8 +22,8 @@ from edgevid.bundle import Bundle
 from edgevid.errors import EdgevidError, ModelError
 from edgevid_convert.loading.isolation import BOOT, died_of
 from edgevid_convert.options import ConvertOptions
-from edgevid_convert.reporting import Progress, Stage
-from edgevid_convert.worker import At, Crashes, Done, Event, Failed, Job, Moved
+from edgevid_convert.reporting import Crashed, Progress, Stage
+from edgevid_convert.worker import At, Done, Event, Failed, Job, Moved
 from edgevid_convert.writing import bundle_folder
 
 __all__ = ["convert_model", "kept_worker"]
@@ -66,8 +66,8 @@ def convert_model(
     with bundle_folder(options.output, options.force) as folder, _worker(debug) as worker:
         while True:
             with tempfile.TemporaryDirectory(prefix="edgevid-") as scratch:
-                crashes = Crashes(dict(variants), dict(searches))
-                job = Job(options, folder.resolve(), Path(scratch), crashes, str(Path.cwd()), dict(os.environ))
+                crashed = Crashed(dict(variants), dict(searches))
+                job = Job(options, folder.resolve(), Path(scratch), crashed, str(Path.cwd()), dict(os.environ))
                 crash = worker.convert(job, progress)
             if crash is None:
                 break

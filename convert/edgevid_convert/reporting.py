@@ -1,16 +1,30 @@
-"""What a conversion says while it works: how far it has come, and at which variant."""
+"""What a conversion says while it works, how far it has come and at which variant, and what it is told of crashes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-__all__ = ["Progress", "Reporter", "Stage"]
+__all__ = ["Crashed", "Progress", "Reporter", "Stage"]
 
 # Called with what is being done, how far it has come, and how far it has to go (None: unknown).
 Progress: TypeAlias = Callable[[str, int, int | None], None]
 Stage: TypeAlias = Literal["converting", "comparing", "improving"]
+
+
+@dataclass(frozen=True)
+class Crashed:
+    """What crashed in earlier tries at the same conversion, each by its variant's id, with the reason.
+
+    Attributes:
+        variants: those whose converter or engine crashed: they are left out.
+        searches: those whose improvement crashed: they stay as they were converted.
+    """
+
+    variants: Mapping[str, str] = field(default_factory=dict)
+    searches: Mapping[str, str] = field(default_factory=dict)
 
 
 class Reporter:

@@ -140,6 +140,8 @@ def convert_variant(
         quantize_onnx(starts.onnx, calibration, path)
     else:
         shutil.copyfile(starts.onnx, path)
+    if precision in CALIBRATED_PRECISIONS and not DESCRIBED[format_](path)[3]:
+        raise ModelError(f"{variant_id}: all of it computes in float, so that it would be no int8")
     return fit_to_target(described(variant_id, path), target, folder)
 
 
@@ -160,15 +162,9 @@ def convert_head(head: FrozenGraph, format_: str, folder: Path, target: str | No
 
 
 def described(variant_id: str, path: Path) -> Variant:
-    """Return the variant that a file is, as far as the file tells.
-
-    Raises:
-        ModelError: it is to be int8, and computes nothing in integers.
-    """
+    """Return the variant that a file is, as far as the file tells."""
     format_, precision = variant_id.split("-", 1)
-    input_tensor, output_tensor, float_operators, in_integers = DESCRIBED[format_](path)
-    if precision in CALIBRATED_PRECISIONS and not in_integers:
-        raise ModelError(f"{variant_id}: all of it computes in float, so that it would be no int8")
+    input_tensor, output_tensor, float_operators, _ = DESCRIBED[format_](path)
     return Variant(
         id=variant_id,
         format=format_,  # type: ignore[arg-type]  # the ids of the table of variants are made of these

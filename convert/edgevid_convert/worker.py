@@ -23,19 +23,11 @@ import msgspec
 
 from edgevid.errors import EdgevidError, first_line
 from edgevid_convert.options import ConvertOptions
-from edgevid_convert.reporting import Reporter, Stage
+from edgevid_convert.reporting import Crashed, Reporter, Stage
 
-__all__ = ["At", "Crashes", "Done", "Event", "Failed", "Job", "Moved", "main"]
+__all__ = ["At", "Done", "Event", "Failed", "Job", "Moved", "main"]
 
 PR_SET_PDEATHSIG = 1
-
-
-@dataclass(frozen=True)
-class Crashes:
-    """See :class:`edgevid_convert.conversion.Crashed`, which is not imported here: TensorFlow comes with it."""
-
-    variants: Mapping[str, str]
-    searches: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -46,14 +38,14 @@ class Job:
         options: what to convert, and how.
         folder: the empty folder to fill.
         scratch: the folder for temporary files.
-        crashes: what is not tried again.
+        crashed: what is not tried again.
         working_folder, environment: of the program that asks.
     """
 
     options: ConvertOptions
     folder: Path
     scratch: Path
-    crashes: Crashes
+    crashed: Crashed
     working_folder: str
     environment: Mapping[str, str]
 
@@ -116,9 +108,9 @@ def _convert(job: Job, events: IO[bytes]) -> Event:
     os.environ.update(job.environment)
     os.environ["TMPDIR"] = tempfile.tempdir = str(job.scratch)
     try:
-        from edgevid_convert.conversion import Crashed, fill_bundle
+        from edgevid_convert.conversion import fill_bundle  # TensorFlow comes with it
 
-        fill_bundle(job.folder, job.options, Crashed(job.crashes.variants, job.crashes.searches), report)
+        fill_bundle(job.folder, job.options, job.crashed, report)
     except EdgevidError as error:
         return Failed(type(error).__name__, str(error), _trace(error))
     except Exception as error:  # noqa: BLE001 - the door of the process: every error goes to the parent

@@ -40,18 +40,16 @@ def build_member(family: str, kind: str, image_size: int) -> Any:
     row = FAMILIES[family]
     application = getattr(tf_keras.applications, row.member)
     shape = (image_size, image_size, 3)
+    levels = ((np.stack(pictures(IMAGES, image_size)) - row.mean) / row.std).astype(np.float32)
     if kind == "alone":
         model = application(weights=None, classes=CLASSES, input_shape=shape)
-    else:
-        base = application(weights=None, include_top=False, input_shape=shape)
-        image = tf_keras.Input(shape)
-        hidden = tf_keras.layers.GlobalAveragePooling2D()(base(image, training=False))
-        head = tf_keras.layers.Dense(CLASSES, activation="softmax")(tf_keras.layers.Dropout(0.2)(hidden))
-        model = tf_keras.Model(image, head)
-    levels = (np.stack(pictures(IMAGES, image_size)) - row.mean) / row.std
-    if kind == "alone" or family != "vgg":  # without normalization layers, it is made realistic layer by layer
-        make_realistic(model, levels.astype(np.float32))
-    return model
+        make_realistic(model, levels)
+        return model
+    base = application(weights=None, include_top=False, input_shape=shape)
+    pool, head = tf_keras.layers.GlobalAveragePooling2D(), tf_keras.layers.Dense(CLASSES, activation="softmax")
+    make_realistic(tf_keras.Model(base.input, head(pool(base.output))), levels)
+    image = tf_keras.Input(shape)
+    return tf_keras.Model(image, head(tf_keras.layers.Dropout(0.2)(pool(base(image, training=False)))))
 
 
 def try_member(family: str, kind: str, container: str, image_size: int) -> str:

@@ -22,6 +22,7 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator, Sequence
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,7 +53,8 @@ DOWNLOAD_LIMIT_S, CONVERT_LIMIT_S, RUN_LIMIT_S, KERAS_LIMIT_S = 900, 3600, 600, 
 HEAD = """# Classifiers from other people's packages
 
 {models} trained models out of {packages} packages by {authors} authors, which Keras {oldest} to {newest} wrote:
-{good} of {all} variants ok. Made by `python -m edgevid_bench.studies.third_party` on {machine}, with {versions}.
+{good} of {all} variants ok. Made by `python -m edgevid_bench.studies.third_party` on {day}, on {machine},
+with {versions}.
 
 Each was converted by `edgevid convert --no-search` and run by `edgevid run`, on frames of the sample's clips at exactly
 the model's size; Keras ({keras}) got the same pixels by another loop. *top-1*: share of pictures with Keras' label.
@@ -378,6 +380,7 @@ def outcome_table(outcomes: Sequence[Outcome]) -> str:
         newest=by_age[-1],
         good=sum(outcome.is_good for outcome in outcomes),
         all=len(outcomes),
+        day=date.today(),
         machine=f"{machine.cpu}, {machine.cores} cores, Python {machine.python}",
         versions=", ".join(f"{name} {version(name)}" for name in DISTRIBUTIONS),
         keras="`tf_keras` for what Keras 2 wrote, else Keras 3",
