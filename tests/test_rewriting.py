@@ -12,10 +12,12 @@ import onnxruntime as ort
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+from edgevid_convert.loading import child as load_child
 from edgevid_convert.loading.frozen import FrozenModel
 from edgevid_convert.loading.graphs.rewriting import with_common_operators
+from edgevid_convert.loading.model import Request, read_frozen
 from edgevid_convert.variants import FloatFiles, convert_variant
-from tests.test_loading import loaded, noise
+from tests.test_loading import noise
 
 pytestmark = pytest.mark.usefixtures("quiet_keras")
 HEIGHT, WIDTH = 15, 18
@@ -82,6 +84,7 @@ VOLUMES: Parts = {
     "channels first": shaped(layer("Conv3D", 4, 2, padding="same", data_format="channels_first"), 3, 5, 6, 9),
 }
 NUMBERS: Parts = {
+    "a GRU of rows": lambda keras, x: keras.layers.GRU(6)(keras.layers.Reshape((HEIGHT, WIDTH * 3))(x)),
     "log1p": lambda keras, x: keras.ops.log1p(keras.ops.abs(x)),
     "logaddexp": lambda keras, x: keras.ops.logaddexp(x, 2 * x),
     "gelu": layer("Activation", "gelu"),
@@ -146,6 +149,14 @@ def answer_of(path: Path, image: Values) -> Values:
     interpreter.invoke()
     found: Values = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
     return found
+
+
+def loaded(path: Path, folder: Path, image_size: tuple[int, int] | None = None) -> FrozenModel:
+    """Load a model whose scores are what they are, and in no process of its own."""
+    request = Request(
+        path=str(path), image_size=image_size, custom_objects=None, trust=False, memory_gb=4.0, activation="logits"
+    )
+    return read_frozen(load_child.load(request, folder), folder)
 
 
 def check(parts: Parts, expected: Mapping[str, Values], frozen: FrozenModel, folder: Path) -> None:

@@ -148,10 +148,29 @@ def free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _make_scalars(graph: onnx.GraphProto) -> None:
-    """Have a Gemm's factors be numbers: tf2onnx makes lists of one of those of a product that it finds in a graph."""
-    for attribute in (attribute for node in graph.node if node.op_type == "Gemm" for attribute in node.attribute):
-        if attribute.type == onnx.AttributeProto.FLOATS and len(attribute.floats) == 1:
-            attribute.CopyFrom(helper.make_attribute(attribute.name, attribute.floats[0]))
+    """Have a Gemm's factors be numbers: tf2onnx takes a row of constants for one, where ONNX has no such factor."""
+    nodes = []
+    for node in graph.node:
+        rows = [each for each in node.attribute if node.op_type == "Gemm" and each.type == onnx.AttributeProto.FLOATS]
+        for attribute in rows:
+            index = {"alpha": 1, "beta": 2}[attribute.name]  # of the input that is multiplied, column by column
+            factors = numpy_helper.from_array(np.array(attribute.floats, np.float32), f"{node.name}/{attribute.name}")
+            graph.initializer.append(factors)
+            product = f"{factors.name}/product"
+            nodes.append(helper.make_node("Mul", [node.input[index], factors.name], [product], name=product))
+            node.input[index] = product
+            node.attribute.remove(attribute)
+        nodes.append(node)
+    if len(nodes) > len(graph.node):
+        kept = [_copied(node) for node in nodes]
+        del graph.node[:]
+        graph.node.extend(kept)
+
+
+def _copied(node: onnx.NodeProto) -> onnx.NodeProto:
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    return copy
 
 
 def _join_reshapes(graph: onnx.GraphProto) -> None:

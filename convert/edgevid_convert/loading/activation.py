@@ -115,7 +115,7 @@ def activation_of(
         return "sigmoid"
     if last in SOFTMAX and to_one:
         return "softmax"
-    if not within and not kinds & (SIGMOID | SOFTMAX):
+    if not within and (not kinds or kinds - SIGMOID - SOFTMAX):
         return "logits"
     varied = bool((np.ptp(answers, axis=0) > VARIED).any())
     if to_one and varied and not kinds & LINEAR:
