@@ -235,6 +235,19 @@ def test_a_model_that_answers_at_random_is_refused(keras: Any, tmp_path: Path) -
         loaded(tmp_path / "saved", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["RandomHue", "RandomSaturation", "RandomGrayscale", "RandomSharpness", "MixUp"])
+def test_a_layer_that_augments_in_training_only_does_nothing(keras: Any, tmp_path: Path, name: str) -> None:
+    """These draw a random state at inference too, and then do not read it."""
+    layers = keras.layers
+    given = {"MixUp": (), "RandomGrayscale": ()}.get(name, (0.3, (0, 255)))
+    head = [layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(), layers.Dense(3, "softmax")]
+    model = keras.Sequential([keras.Input((16, 16, 3)), getattr(layers, name)(*given), *head])
+    model.save(tmp_path / "model.keras")
+    frozen = loaded(tmp_path / "model.keras", tmp_path)
+    check_graph(frozen)
+    np.testing.assert_allclose(frozen(noise()), np.asarray(model(noise(), training=False)), atol=1e-5)
+
+
 def test_a_frozen_model_is_saved_with_named_input_and_output(keras: Any, tmp_path: Path) -> None:
     from edgevid_convert.engine import tf
 

@@ -82,6 +82,7 @@ VOLUMES: Parts = {
     "depthwise": shaped(layer("Conv3D", 6, 3, padding="same", groups=3), 5, 6, 9, 3),
     "grouped": shaped(layer("Conv3D", 6, (2, 3, 3), 2, groups=3), 5, 6, 3, 9),
     "channels first": shaped(layer("Conv3D", 4, 2, padding="same", data_format="channels_first"), 3, 5, 6, 9),
+    "sequence, channels first": shaped(layer("Conv1D", 4, 3, data_format="channels_first"), 27, 30),
 }
 NUMBERS: Parts = {
     "a GRU of rows": lambda keras, x: keras.layers.GRU(6)(keras.layers.Reshape((HEIGHT, WIDTH * 3))(x)),

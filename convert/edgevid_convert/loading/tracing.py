@@ -153,10 +153,22 @@ def _traced(function: Any, spec: Any) -> Any:
     """Return the ConcreteFunction, without inner calls where that is possible: some converters lose them."""
     with _inlining():
         try:
-            return tf.function(function, input_signature=[spec], autograph=False).get_concrete_function()
+            traced = tf.function(function, input_signature=[spec], autograph=False).get_concrete_function()
+            return _without_unread(function, spec) if _random_node(traced.graph.as_graph_def()) else traced
         except Exception:  # noqa: BLE001 - a function of the model's own may need TensorFlow's reading of its Python code
             tf.config.run_functions_eagerly(False)
             return tf.function(function, input_signature=[spec], autograph=False).get_concrete_function()
+
+
+def _without_unread(function: Any, spec: Any) -> Any:
+    """Return the ConcreteFunction of only what the answer reads.
+
+    Some layers that augment draw their random numbers at inference too, and then do nothing with them.
+    """
+    wrapped = tf.compat.v1.wrap_function(function, [spec])
+    pruned = wrapped.prune(wrapped.inputs[0], wrapped.outputs[0])
+    pruned.outputs[0].set_shape(wrapped.outputs[0].shape)  # which an answer of a SavedModel's function has lost
+    return pruned
 
 
 @contextmanager
@@ -268,7 +280,7 @@ def _plain(path: Path, function: Any) -> Any:
 
 def _frozen(path: Path, plain: Any) -> Any:
     try:
-        graph = with_common_operators(_without_detours(with_channels_last(frozen_graph(plain))))
+        graph = _without_detours(with_channels_last(with_common_operators(frozen_graph(plain))))
     except Exception as error:
         _check_repeatable(path, plain)
         raise ModelError(f"{path}: TensorFlow cannot freeze it: {cause_of(error)}") from error
@@ -296,12 +308,18 @@ def _without_detours(graph: Any) -> Any:
 
 
 def _check_repeatable(path: Path, graph: Any) -> None:
-    for node in (*graph.node, *(node for function in graph.library.function for node in function.node_def)):
-        if "Random" in node.op or "Multinomial" in node.op:
-            raise ModelError(
-                f"{path}: it answers at random ({node.name} is a {node.op}): a layer that augments or drops out was "
-                "saved as in training; convert the .keras file, where it can be turned off"
-            )
+    node = _random_node(graph)
+    if node is not None:
+        raise ModelError(
+            f"{path}: it answers at random ({node.name} is a {node.op}): a layer that augments or drops out was "
+            "saved as in training; convert the .keras file, where it can be turned off"
+        )
+
+
+def _random_node(graph: Any) -> Any | None:
+    """Return the first operator of a GraphDef that draws random numbers, in its functions too."""
+    nodes = (*graph.node, *(node for function in graph.library.function for node in function.node_def))
+    return next((node for node in nodes if "Random" in node.op or "Multinomial" in node.op), None)
 
 
 def _operators(graph: Any) -> dict[str, Operator]:
