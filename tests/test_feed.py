@@ -14,6 +14,7 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from edgevid import Frame, Source, SourceError, UsageError, open_source
 from edgevid.sources.feed import Feed
@@ -172,6 +173,81 @@ def test_the_frames_that_are_wanted_are_those_of_the_whole(clips: dict[str, Path
             found = [(frame.index, frame.time, frame.image) for frame in feed]
         assert [each[:2] for each in found] == [each[:2] for each in expected], name
         assert all((one[2] == other[2]).all() for one, other in zip(found, expected, strict=True)), name
+
+
+FRAGMENTED = {"movflags": "frag_keyframe+empty_moov"}
+UNUSUAL: dict[str, tuple[str, str, dict[str, str]]] = {
+    "every frame is called a key frame": ("a.mp4", "libx264", {"g": "50", "bf": "0", "sc_threshold": "0"}),
+    "so is each of MPEG-4": ("b.mp4", "mpeg4", {"g": "50", "sc_threshold": "1000000000"}),
+    "key frames that need others": ("c.mp4", "libx264", {"g": "25", "x264-params": "intra-refresh=1:scenecut=0"}),
+    "open groups of HEVC": ("d.mp4", "libx265", {"x265-params": "log-level=none:keyint=20:open-gop=1:scenecut=0"}),
+    "open groups of MPEG-2": ("e.ts", "mpeg2video", {"g": "12", "bf": "2", "sc_threshold": "1000000000"}),
+    "pictures that are not shown": ("f.webm", "libvpx", {"g": "20", "auto-alt-ref": "1", "lag-in-frames": "16"}),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_no_frame_is_lost_where_key_frames_are_not_what_they_seem(tmp_path: Path, kind: str) -> None:
+    name, codec, options = UNUSUAL[kind]
+    path = write_clip(tmp_path / name, ["red", "green", "blue", "grey"] * 25, Fraction(25), 72, 96, codec, **options)
+    if name in ("a.mp4", "b.mp4"):  # without the table of key frames
+        path.write_bytes(path.read_bytes().replace(b"stss", b"free"))
+    check_parts(path, 100)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.mkv", "libx264", {}),
+        ("b.mp4", "libx264", FRAGMENTED),
+        ("c.mp4", "libx264", {}),
+        ("d.webm", "libvpx-vp9", {}),
+        ("e.webm", "libvpx", {}),
+        ("f.ts", "libx264", {}),
+    ],
+    ids=lambda each: each if isinstance(each, str) and "." in each else "",
+)
+def test_frames_keep_their_numbers_at_a_variable_rate(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str]
+) -> None:
+    """Of 60 pictures 20 are shown in the first 10 s, then 25 a second."""
+    path = tmp_path / name
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=25, options={"g": "10"})
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
+        for number in range(60):
+            shown = VideoFrame.from_ndarray(picture("red", seed=number), format="bgr24")
+            shown.pts, shown.time_base = 500 * number if number < 20 else 10_000 + 40 * (number - 20), Fraction(1, 1000)
+            container.mux(stream.encode(shown))
+        container.mux(stream.encode(None))
+    check_parts(path, 60)
+
+
+PARTS: list[dict[str, Any]] = [
+    {"stride": 25},
+    {"start": 1.5},
+    {"start": 9.7, "stride": 3},
+    {"start": 0.5, "end": 3.0, "max_fps": 2.0},
+]
+
+
+def check_parts(path: Path, frames: int) -> None:
+    with open_source(path) as source:
+        whole = [(frame.index, round(frame.time, 6), frame.image) for frame in source]
+    assert len(whole) == frames
+    for part in PARTS:
+        chooser, expected = Pick(**part), []
+        for frame in whole:
+            if chooser.wants(*frame[:2]):
+                chooser.take(frame[1])
+                expected.append(frame)
+        if not expected:
+            continue
+        with Feed(open_source(path), Pick(**part)) as feed:
+            found = [(frame.index, round(frame.time, 6), frame.image) for frame in feed]
+        assert [each[:2] for each in found] == [each[:2] for each in expected], part
+        assert all((one[2] == other[2]).all() for one, other in zip(found, expected, strict=True)), part
 
 
 @pytest.mark.parametrize("name", ["part.ts", "part.mkv", "part.avi", "open.mp4"])

@@ -12,7 +12,7 @@ from typing import Any
 __all__ = ["WARNINGS", "Event", "Journal", "utc_now"]
 
 # The kinds that someone should look at.
-WARNINGS = ("lost", "frozen", "skipped", "stopped", "skipping-off", "failed")
+WARNINGS = ("lost", "frozen", "skipped", "stopped", "skipping-off", "failed", "discontinuity")
 
 
 def utc_now() -> str:
@@ -25,9 +25,10 @@ class Event:
     """Something that happened to a source or an output.
 
     Attributes:
-        kind: ``lost`` and ``back`` (a source), ``frozen`` and ``moving`` (its picture), ``skipped`` (one of several
-            files), ``stopped`` and ``resumed`` (an output), ``skipping-off`` and ``skipping-on`` (of static frames),
-            ``failed`` (a command that ``--on-event`` runs); and, apart from these, ``start`` and ``end`` of a label.
+        kind: ``lost`` and ``back`` (a source), ``frozen`` and ``moving`` (its picture), ``discontinuity`` (of its
+            clock), ``skipped`` (one of several files), ``stopped`` and ``resumed`` (an output), ``skipping-off`` and
+            ``skipping-on`` (of static frames), ``failed`` (a command that ``--on-event`` runs); and, apart from these,
+            ``start`` and ``end`` of a label.
         time: seconds of the source's time, as in predictions.
         text: what happened, one line for people; never with a password in it.
         data: more of it for programs, as JSON has it: ``{"gap_s": 4.2}``.

@@ -6,6 +6,7 @@ import glob
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from edgevid.errors import SourceError
@@ -64,10 +65,11 @@ class ClipsSource(Source):
         index, step, gap_s = 0, 0.0, 0.0
         while clip := self._clip:
             first_index, first_time = index, self._time + step
+            clip.tell = partial(self._tell_of_clip, first_time)
             try:
                 for frame in clip:
                     index, self._time = first_index + frame.index, first_time + frame.time
-                    yield replace(frame, index=index, time=self._time, gap_s=gap_s)
+                    yield replace(frame, index=index, time=self._time, gap_s=gap_s or frame.gap_s)
                     gap_s = 0.0
             except SourceError as error:
                 self._skip(error)
@@ -90,6 +92,9 @@ class ClipsSource(Source):
             except SourceError as error:
                 self._skip(error)
         return None
+
+    def _tell_of_clip(self, begin: float, event: Event) -> None:
+        self.tell(replace(event, time=begin + event.time))
 
     def _skip(self, error: SourceError) -> None:
         self.tell(Event("skipped", self._time, f"{error}; passed over"))

@@ -20,7 +20,7 @@ class Pick:
     Attributes:
         stride: frames whose number is a multiple of it.
         max_fps: at most so many for a second of the source's time; 0 for all.
-        start: seconds of the source's own timestamps.
+        start: seconds of the source's own timestamps; 0 for its beginning.
         end: likewise; infinity for none.
 
     Raises:
@@ -49,8 +49,12 @@ class Pick:
         return self.stride == 1 and not self.max_fps and not self.start and math.isinf(self.end)
 
     def wants(self, index: int, time: float) -> bool:
-        """Return whether a frame of that number and time is wanted, after those that were taken."""
-        return index % self.stride == 0 and self.start <= time < self.end and time >= self._due - ROUNDING_S
+        """Return whether a frame of that number and time is wanted, after those that were taken.
+
+        A start of 0 is the beginning, which lies before 0 in some files.
+        """
+        started = self.start <= time or not self.start
+        return index % self.stride == 0 and started and time < self.end and time >= self._due - ROUNDING_S
 
     def take(self, time: float) -> None:
         """Note that a frame was taken."""

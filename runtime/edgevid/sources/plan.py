@@ -28,8 +28,9 @@ class Plan:
         self._targets = self._wanted_numbers()
         self._target = next(self._targets, None)
         self._early: set[int] = set()  # wanted, and sent before another that is shown earlier
-        # Which key frame decoding was sent to, until a packet of it is there.
+        # Which key frame decoding was sent to, until a packet of it is there, and its number until its picture is.
         self._key = timing.key_before(self._target) if sought and self._target is not None else None
+        self._landing = None if self._key is None else self._number_of_key()
 
     @property
     def finished(self) -> bool:
@@ -43,6 +44,26 @@ class Plan:
     def _seconds(self, number: int) -> float:
         return self.timing.timestamp(number) * self._time_base
 
+    @property
+    def landing(self) -> bool:
+        """Whether nothing was shown yet of where the last jump led to."""
+        return self._landing is not None
+
+    def jumps(self) -> None:
+        """Note that decoding goes on where :meth:`sent` said."""
+        self._landing = self._number_of_key()
+
+    def is_astray(self, number: int, is_key_frame: bool) -> bool:
+        """Return whether the first picture after a jump is not that key frame: the file says so of what is none."""
+        if self._landing is None or number < self._landing:
+            return False
+        astray = number != self._landing or not is_key_frame
+        self._landing = None
+        return astray
+
+    def _number_of_key(self) -> int:
+        return self.timing.key_frames[max(0, self._key or 0)]
+
     def missed(self, number: int) -> bool:
         """Return whether a jump went too far: the first packet there is shown after the frame that was meant."""
         key, self._key = self._key, None
@@ -55,7 +76,8 @@ class Plan:
         """Return the timestamp of the key frame before the one that was too far."""
         assert self._key
         self._key -= 1
-        return self.timing.timestamp(self.timing.key_frames[self._key])
+        self._landing = self._number_of_key()
+        return self.timing.timestamp(self._landing)
 
     def sent(self, number: int) -> int | None:
         """Note that a frame went into the decoder; return the timestamp to jump to, None to go on from here."""
@@ -71,7 +93,7 @@ class Plan:
         if key < 0 or self.timing.key_frames[key] < max((number, *self._early)) + WORTH_A_JUMP:
             return None
         self._key = key
-        return self.timing.timestamp(self.timing.key_frames[key])
+        return self.timing.timestamp(self._number_of_key())
 
     def _wanted_numbers(self) -> Iterator[int]:
         ahead = replace(self._pick)  # it will have been asked for these frames when they come out

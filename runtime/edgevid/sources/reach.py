@@ -62,6 +62,7 @@ def reach(scheme: str, options: SourceOptions, fetched: frozenset[str] = frozens
     """
     follows = PLAYLISTS if scheme == "file" and "file" in options.allow_protocols else fetched
     return {
+        "fflags": "-genpts",  # which makes timestamps up where there are none, in the wrong order
         **options.engine_options,
         "protocol_whitelist": ",".join((*PROTOCOLS[scheme], *options.allow_protocols)),
         "format_whitelist": ",".join(sorted(av.formats_available - NO_VIDEO - (PLAYLISTS - follows))),

@@ -38,6 +38,7 @@ class RealtimeSource(Source):
         """Yield the frames, each at its time."""
         began: float | None = None
         self._source.pick, self._source.first_index = self.pick, self.first_index
+        self._source.tell = self.tell
         for frame in self._source:
             if frame.time >= self.pick.end:
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -93,6 +94,7 @@ class ReconnectingSource(Source):
         self._was_open = self._refused = False
         self._clock = Clock()
         self._still, self._frozen = StillPicture(), False
+        self._told: deque[Event] = deque()  # by the source, which does not know the time in the whole stream
         while not (opened := self._opened()):
             self._pause(options.idle)
         self._opened_at = monotonic()
@@ -163,7 +165,7 @@ class ReconnectingSource(Source):
     def _frames_of_file(self) -> Iterator[Frame]:
         assert self._source
         assert self._connection
-        self._source.pick = self.pick
+        self._source.pick, self._source.tell = self.pick, self.tell
         self._connection.begin()
         while (frame := self._connection.frame(self._options.stall_after)) is not None:
             yield frame
@@ -175,6 +177,7 @@ class ReconnectingSource(Source):
         assert connection
         # Times are those of the connection in there, and the choice by them is the feed's.
         source.pick, source.first_index = Pick(self.pick.stride, self.pick.max_fps), self._next
+        source.tell = self._told.append
         connection.begin()
         try:
             while (frame := connection.frame(self._options.stall_after)) is not None:
@@ -189,17 +192,19 @@ class ReconnectingSource(Source):
 
     def _placed(self, frame: Frame, first: bool) -> Frame:
         """Return a frame with its number and time in the whole stream, and tell what can be seen from it."""
-        gap_s = 0.0
+        gap_s = frame.gap_s
         time = self._clock.time(frame.time, frame.arrived, begins=first)
         self._next = frame.index + 1
         if self._lost_since is not None:
             away_s = frame.arrived - (self._last_arrival or self._lost_since)
             how = "there, after"
             if self._last_arrival:  # else it was never there before
-                how, gap_s = "back after", away_s
+                how, gap_s = "back after", gap_s + away_s
                 self.gaps += 1
             self._lost_since = None
             self.tell(Event("back", time, f"{self.name}: {how} {away_s:.1f} s", {"gap_s": round(away_s, 3)}))
+        while self._told:
+            self.tell(replace(self._told.popleft(), time=time))
         self._watch(frame, time)
         self._last_arrival = frame.arrived
         return replace(frame, time=time, gap_s=gap_s)

@@ -11,7 +11,7 @@ from av.video.stream import VideoStream
 if TYPE_CHECKING:
     from av.index import IndexEntry
 
-__all__ = ["EvenTiming", "even_timing", "frame_number"]
+__all__ = ["EvenTiming", "even_timing", "frame_number", "has_index"]
 
 UNEVEN_TICKS = 1  # what rounding to the file's time base may move a timestamp by
 
@@ -43,6 +43,11 @@ class EvenTiming:
     def key_before(self, number: int) -> int:
         """Return which key frame, the how-manieth, is the last up to the frame of that number; -1 for none."""
         return bisect_right(self.key_frames, number) - 1
+
+
+def has_index(stream: VideoStream) -> bool:
+    """Return whether the file's index tells of each frame."""
+    return bool(_complete_index(stream))
 
 
 def frame_number(stream: VideoStream, decoded: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -10,21 +11,27 @@ from typing import Any
 
 import av
 from av.container import InputContainer
+from av.format import Flags
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from edgevid.errors import SourceError
+from edgevid.events import Event
 from edgevid.planes import upright_picture
 from edgevid.sources.base import Frame, Source
+from edgevid.sources.lead_in import LeadIn
 from edgevid.sources.options import DEFAULTS, SourceOptions
 from edgevid.sources.plan import Plan
 from edgevid.sources.reach import reach
-from edgevid.sources.timing import even_timing, frame_number
+from edgevid.sources.timestamps import Timestamps
+from edgevid.sources.timing import even_timing, frame_number, has_index
 
 EXPECTED = "a video file such as MP4, MKV or AVI"
 DEFAULT_RATE = Fraction(25)
-SEEKABLE = ("mp4", "matroska", "mpegts")  # where a timestamp also tells the frame's number
+# Where packets have timestamps, and are a frame each.
+STAMPED = ("mp4", "matroska", "mpegts")
+MPEG = ("mpegts", "mpeg", "hls")  # whose clock begins anew after 26.5 hours
 # FFmpeg draws text files as pictures of a terminal; nobody means that.
 TEXT_CODECS = frozenset({"ansi", "bintext", "idf", "xbin"})
 
@@ -58,7 +65,8 @@ class VideoSource(Source):
             raise
 
     def _state(self) -> None:
-        self.rate = _fraction(self._stream.average_rate or self._stream.guessed_rate or DEFAULT_RATE)
+        stated = (self._stream.average_rate, self._stream.guessed_rate)
+        self.rate = min((_fraction(rate) for rate in stated if rate), default=DEFAULT_RATE)  # AVI has half frames
         self.time_base = _fraction(self._stream.time_base or 1 / self.rate)
         self.frame_count = self._stream.frames or self._estimated_frames()
 
@@ -66,6 +74,7 @@ class VideoSource(Source):
         """Open the file, at its beginning."""
         self._container, self._sought, self._first = self._opened(), False, 0
         self._landed: int | None = None  # where seeking led to, a decoding timestamp
+        self._lead_in: LeadIn | None = None
         if complaint := _complaint(self._container):
             self._container.close()
             raise SourceError(f"{self.name}: {complaint}")
@@ -80,26 +89,30 @@ class VideoSource(Source):
 
         Where only some are wanted, and the file's index says where they lie, others are left out.
         """
-        delivered, last = 0, -1
-        plan = self._plan()
+        delivered, last = 0, self.first_index - 1
+        plan, times = self._plan(), None
         for picture in self._wanted_pictures(plan) if plan else self._pictures_from_start():
-            if self._sought and not delivered:
-                self._first = self._number_there(picture) - self.broken
             index = self.first_index + self._first + delivered + self.broken
             if plan and picture.pts is not None:
                 index = plan.timing.number(picture.pts)
                 if index <= last:  # a jump landed before what was there already
                     continue
+            times = times or self._timestamps()
+            time, jump_s = times.place(self._stamp(picture), max(1, index - last))
+            if jump_s:
+                self.tell(discontinuity(self.name, time, jump_s))
             last = index
-            untimed = float((index - self.first_index) / self.rate)
-            yield Frame(index, untimed if picture.pts is None else picture.time, upright_picture(picture))
+            yield Frame(index, time, upright_picture(picture), gap_s=math.inf if jump_s else 0.0)
             delivered += 1
         if not delivered:
             raise SourceError(f"{self.name}: no frame of it can be decoded; {self.if_undecodable}")
 
     def seek(self, seconds: float) -> None:
         """Begin at the key frame before a time, if the file tells where that is; else at its beginning."""
-        if not any(name in self._container.format.name for name in SEEKABLE):
+        if not any(name in self._container.format.name for name in STAMPED):
+            return
+        if not has_index(self._stream):
+            self._lead_in = LeadIn(seconds, self._timestamps())
             return
         try:
             self._container.seek(int(seconds / self.time_base), stream=self._stream)
@@ -112,20 +125,42 @@ class VideoSource(Source):
         self._container.close()
 
     def _pictures_from_start(self) -> Iterator[VideoFrame]:
-        """Yield every picture; from the first of the file, where seeking went too far."""
+        """Yield every picture; from the first of the file, where what was sought is not there."""
         pictures = self._pictures()
         first = next(pictures, None)
-        if self._sought and (first is None or first.time is None or first.time > self.pick.start):
-            self._container.close()
-            self._begin()
-            pictures, first = self._pictures(), None
+        if self._sought or self._lead_in:
+            number = self._number_there(first)
+            if number is None:
+                self._begin_again()
+                pictures, first = self._pictures(), None
+            else:
+                self._first = number - self.broken
         if first is not None:
             yield first
         yield from pictures
 
+    def _begin_again(self) -> None:
+        """Open the file anew, to read it from its beginning."""
+        self._container.close()
+        self._begin()
+        self.broken = 0
+
     def _pictures(self) -> Iterator[VideoFrame]:
-        for packet in self._packets():
+        packets = self._packets()
+        for packet in self._lead_in.packets(packets) if self._lead_in else packets:
             yield from self._decoded(packet.decode)
+
+    def _timestamps(self) -> Timestamps:
+        kind = self._container.format
+        jumps, wraps = Flags.ts_discont in Flags(kind.flags), any(name in kind.name for name in MPEG)
+        times = Timestamps(float(self.rate), may_jump=self.live or jumps, wraps=wraps)
+        times.offset = self._lead_in.offset if self._lead_in else 0.0
+        return times
+
+    def _stamp(self, picture: VideoFrame) -> float | None:
+        """Return when a picture is shown, in seconds; where it does not say, when its packet was to be decoded."""
+        stamp = picture.dts if picture.pts is None else picture.pts
+        return None if stamp is None else float(stamp * self.time_base)
 
     def _plan(self) -> Plan | None:
         """Return how to leave out what is not wanted; None where everything has to be decoded."""
@@ -134,6 +169,18 @@ class VideoSource(Source):
         return None if plan is None or plan.finished else plan
 
     def _wanted_pictures(self, plan: Plan) -> Iterator[VideoFrame]:
+        """Yield the pictures that are wanted, and more; all of them where the index is wrong about key frames."""
+        for picture in self._planned_pictures(plan):
+            if picture.pts is not None and plan.is_astray(plan.timing.number(picture.pts), picture.key_frame):
+                break
+            yield picture
+        else:
+            if not plan.landing:
+                return
+        self._begin_again()
+        yield from self._pictures()
+
+    def _planned_pictures(self, plan: Plan) -> Iterator[VideoFrame]:
         """Yield the pictures that are wanted, and those between them that others need.
 
         Of the rest, those that no other needs are not decoded; and where the next that is wanted has a key frame of its
@@ -154,19 +201,24 @@ class VideoSource(Source):
             key = plan.sent(number)
             if key is not None or plan.finished:
                 yield from self._decoded(self._drained)
-            if plan.finished:
+            if plan.finished or (key is not None and plan.landing):
                 return
             if key is not None:
+                plan.jumps()
                 self._go_to(key)
 
     def _go_to(self, timestamp: int) -> None:
         self._container.seek(timestamp, stream=self._stream)  # which makes the decoder forget, too
 
-    def _number_there(self, picture: VideoFrame) -> int:
-        """Return the number of the first picture after seeking: by the file's index, else by its time."""
-        landed = None if self._landed is None else frame_number(self._stream, self._landed)
-        begin = float((self._stream.start_time or 0) * self.time_base)
-        return round(((picture.time or 0.0) - begin) * self.rate) if landed is None else landed
+    def _number_there(self, picture: VideoFrame | None) -> int | None:
+        """Return the number of the first picture after seeking; None where that is not what was sought."""
+        if picture is None or picture.pts is None or not picture.key_frame:
+            return None
+        if self._lead_in:
+            return self._lead_in.number(picture.pts)
+        if self._landed is None or picture.pts * self.time_base > self.pick.start:
+            return None
+        return frame_number(self._stream, self._landed)
 
     def _drained(self) -> list[VideoFrame]:
         """Return what the decoder still holds; it takes nothing more until it is sent elsewhere."""
@@ -227,6 +279,13 @@ class VideoSource(Source):
     def _estimated_frames(self) -> int | None:
         duration = self._container.duration
         return round(duration / av.time_base * self.rate) if duration else None
+
+
+def discontinuity(name: str, time: float, jump_s: float) -> Event:
+    """Return what is told of a clock that jumped."""
+    direction = "ahead" if jump_s > 0 else "back"
+    text = f"{name}: its clock jumped {direction} by {abs(jump_s):.1f} s; time goes on by the frame rate"
+    return Event("discontinuity", time, text, {"jump_s": round(jump_s, 3)})
 
 
 def _complaint(container: InputContainer) -> str:

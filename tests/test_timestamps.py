@@ -1,0 +1,185 @@
+"""Times of video rise, whatever timestamps the container has, and each frame that can be decoded comes once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgevid import Event, Frame, open_source
+from edgevid.sources.feed import Feed
+from edgevid.sources.pick import Pick
+from edgevid.sources.realtime import RealtimeSource
+from edgevid.sources.timestamps import Timestamps
+from tests.conftest import picture, write_clip
+
+COLORS = ["red", "green", "blue", "grey"] * 15
+B_FRAMES: dict[str, Any] = {"g": "12", "bf": "3", "b_strategy": "0", "sc_threshold": "0"}
+WRAP_S = 2**33 / 90_000
+
+
+def write_stream(path: Path, begins: Sequence[float], codec: str = "libx264", **options: str) -> Path:
+    """Write one stream of MPEG-TS in pieces of two seconds, of 25 frames a second, that begin at those times."""
+    whole = b""
+    for begin in begins:
+        piece = path.with_name("piece.ts")
+        with av.open(str(piece), "w", format="mpegts", options={"output_ts_offset": f"{begin}"}) as container:
+            stream = container.add_stream(codec, rate=25, options={"g": "25", **options})
+            assert isinstance(stream, VideoStream)
+            stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
+            for number in range(50):
+                container.mux(stream.encode(VideoFrame.from_ndarray(picture("red", seed=number), format="bgr24")))
+            container.mux(stream.encode(None))
+        whole += piece.read_bytes()
+    path.write_bytes(whole)
+    return path
+
+
+def read(path: Path) -> tuple[list[Frame], list[Event]]:
+    events: list[Event] = []
+    with open_source(path, tell=events.append) as source:
+        return list(source), events
+
+
+def steps(frames: list[Frame]) -> list[float]:
+    return [round(later.time - earlier.time, 3) for earlier, later in pairwise(frames)]
+
+
+@pytest.mark.parametrize("bf", ["0", "2"])
+@pytest.mark.parametrize(
+    ("begins", "jumps"),
+    [
+        ([1, 1], [-2.0]),
+        ([1, 1001], [998.0]),
+        ([1, 24_001, 24_003, 6], [23_998.0, -23_999.0]),
+        ([47_775, 1], [-47_776.0]),
+        ([WRAP_S - 4, WRAP_S - 2, WRAP_S], []),
+        ([WRAP_S - 1], []),
+        ([1, 3, 5], []),
+    ],
+    ids=["joined", "ahead", "a pause and back", "a restart", "a wrap between", "a wrap inside", "even"],
+)
+def test_a_clock_that_jumps_goes_on_by_the_frame_rate(
+    tmp_path: Path, begins: list[float], jumps: list[float], bf: str
+) -> None:
+    frames, events = read(write_stream(tmp_path / "a.ts", begins, bf=bf))
+    assert [frame.index for frame in frames] == list(range(50 * len(begins)))
+    assert set(steps(frames)) == {0.04}
+    assert [event.kind for event in events] == ["discontinuity"] * len(jumps)
+    assert [frame.index % 50 for frame in frames if math.isinf(frame.gap_s)] == [0] * len(jumps)
+    for event, jump in zip(events, jumps, strict=True):  # a restart may look like a wrap
+        assert min(abs(event.data["jump_s"] - jump - wrap) for wrap in (0, WRAP_S)) < 0.2
+
+
+def test_a_pause_that_a_stream_can_mean_is_kept(tmp_path: Path) -> None:
+    frames, events = read(write_stream(tmp_path / "a.ts", [1, 8]))
+    assert not events
+    assert [step for step in steps(frames) if step > 0.05] == [5.04]
+
+
+def test_a_file_that_holds_only_what_moved_keeps_its_pauses(tmp_path: Path) -> None:
+    path = tmp_path / "moved.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
+        for number in range(50):
+            shown = VideoFrame.from_ndarray(picture("red", seed=number), format="bgr24")
+            shown.pts, shown.time_base = number + 100_000 * (number >= 25), Fraction(1, 25)
+            container.mux(stream.encode(shown))
+        container.mux(stream.encode(None))
+    frames, events = read(path)
+    assert not events
+    assert max(steps(frames)) == pytest.approx(4000.04)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("h264.avi", "libx264"),
+        ("mpeg4.avi", "mpeg4"),
+        ("h264.mpg", "libx264"),
+        ("mpeg2.mpg", "mpeg2video"),
+        ("mpeg1.mpg", "mpeg1video"),
+        ("h264.vob", "libx264"),
+        ("h264.h264", "libx264"),
+        ("hevc.hevc", "libx265"),
+        ("mpeg2.m2v", "mpeg2video"),
+        ("h264.flv", "libx264"),
+        ("h264.ts", "libx264"),
+        ("hevc.ts", "libx265"),
+        ("mpeg2.ts", "mpeg2video"),
+        ("h264.mkv", "libx264"),
+        ("h264.mov", "libx264"),
+        ("vp9.webm", "libvpx-vp9"),
+        ("wmv2.wmv", "wmv2"),
+        ("vp8.ogv", "libvpx"),
+    ],
+)
+def test_missing_timestamps_are_not_made_up_in_the_wrong_order(tmp_path: Path, name: str, codec: str) -> None:
+    options = B_FRAMES if codec == "libx264" else {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    if codec in ("mpeg4", "mpeg2video", "mpeg1video"):
+        options = {"bf": "2", "g": "12", "b_strategy": "0"}
+    frames, events = read(write_clip(tmp_path / name, COLORS, codec=codec, **options))
+    assert len(frames) == len(COLORS)
+    assert not events
+    assert all(0.038 <= step <= 0.042 for step in steps(frames)), steps(frames)
+
+
+def test_frames_before_zero_are_frames(tmp_path: Path) -> None:
+    """A stream of MPEG-TS that begins before its clock wraps."""
+    path = write_stream(tmp_path / "a.ts", [WRAP_S - 1])
+    with Feed(open_source(path), Pick()) as feed:
+        times = [frame.time for frame in feed]
+    assert len(times) == 50
+    assert times[0] < 0 < times[-1]
+
+
+@pytest.mark.parametrize("start", [0.5, 2.5, 3.0, 5.1])
+def test_a_part_of_a_stream_whose_clock_jumps_is_that_of_the_whole(tmp_path: Path, start: float) -> None:
+    path = write_stream(tmp_path / "a.ts", [1, 501, 4], bf="2")
+    whole, _ = read(path)
+    start += whole[0].time
+    with Feed(open_source(path), Pick(start=start)) as feed:
+        part = [(frame.index, round(frame.time, 6)) for frame in feed]
+    assert part == [(frame.index, round(frame.time, 6)) for frame in whole if frame.time >= start]
+
+
+def test_in_real_time_a_clock_that_jumps_is_not_waited_for(tmp_path: Path) -> None:
+    events: list[Event] = []
+    source = RealtimeSource(open_source(write_stream(tmp_path / "a.ts", [1, 1001])))
+    with Feed(source, Pick(), tell=events.append) as feed:
+        times = [frame.time for frame in feed]
+    assert times[-1] - times[0] == pytest.approx(3.96)
+    assert [event.kind for event in events] == ["discontinuity"]
+
+
+STAMPS = st.lists(st.none() | st.floats(-1e5, 1e5, allow_nan=False), min_size=1, max_size=50)
+
+
+@settings(max_examples=300, deadline=None)
+@given(stamps=STAMPS, rate=st.sampled_from([0.1, 25.0, 1000.0]), may_jump=st.booleans(), wraps=st.booleans())
+def test_times_rise_whatever_the_timestamps(
+    stamps: list[float | None], rate: float, may_jump: bool, wraps: bool
+) -> None:
+    clock = Timestamps(rate, may_jump, wraps)
+    times = [clock.place(stamp)[0] for stamp in stamps]
+    assert all(later > earlier for earlier, later in pairwise(times))
+
+
+@given(order=st.permutations(range(8)))
+def test_timestamps_out_of_order_lose_no_time(order: list[int]) -> None:
+    stamps = [(8 * group + number) / 25 for group in range(10) for number in order]
+    clock = Timestamps(25, may_jump=True, wraps=False)
+    placed = [clock.place(stamp) for stamp in (*stamps, 100.0 / 25)]
+    assert not any(jump for _, jump in placed)
+    assert abs(placed[-1][0] - 4.0) < 0.5
