@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -21,27 +25,32 @@ from edgevid.sources.feed import Feed
 from edgevid.sources.pick import Pick
 from edgevid.sources.realtime import RealtimeSource
 from edgevid.sources.timestamps import Timestamps
-from tests.conftest import picture, write_clip
+from tests.conftest import Outcome, picture, read_jsonl, write_clip
+
+Cli = Callable[..., Outcome]
 
 COLORS = ["red", "green", "blue", "grey"] * 15
 B_FRAMES: dict[str, Any] = {"g": "12", "bf": "3", "b_strategy": "0", "sc_threshold": "0"}
 WRAP_S = 2**33 / 90_000
 
 
-def write_stream(path: Path, begins: Sequence[float], codec: str = "libx264", **options: str) -> Path:
-    """Write one stream of MPEG-TS in pieces of two seconds, of 25 frames a second, that begin at those times."""
-    whole = b""
+def pieces_of_stream(folder: Path, begins: Sequence[float], frames: int = 50, **options: Any) -> Iterator[bytes]:
+    """Yield pieces of MPEG-TS, of 25 frames a second, that begin at those times."""
     for begin in begins:
-        piece = path.with_name("piece.ts")
+        piece = folder / "piece.ts"
         with av.open(str(piece), "w", format="mpegts", options={"output_ts_offset": f"{begin}"}) as container:
-            stream = container.add_stream(codec, rate=25, options={"g": "25", **options})
+            stream = container.add_stream("libx264", rate=25, options={"g": "25", **options})
             assert isinstance(stream, VideoStream)
             stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
-            for number in range(50):
+            for number in range(frames):
                 container.mux(stream.encode(VideoFrame.from_ndarray(picture("red", seed=number), format="bgr24")))
             container.mux(stream.encode(None))
-        whole += piece.read_bytes()
-    path.write_bytes(whole)
+        yield piece.read_bytes()
+
+
+def write_stream(path: Path, begins: Sequence[float], **options: Any) -> Path:
+    """Write one stream of MPEG-TS in pieces of two seconds, of 25 frames a second, that begin at those times."""
+    path.write_bytes(b"".join(pieces_of_stream(path.parent, begins, **options)))
     return path
 
 
@@ -161,6 +170,47 @@ def test_in_real_time_a_clock_that_jumps_is_not_waited_for(tmp_path: Path) -> No
         times = [frame.time for frame in feed]
     assert times[-1] - times[0] == pytest.approx(3.96)
     assert [event.kind for event in events] == ["discontinuity"]
+
+
+@contextmanager
+def served(pieces: Sequence[bytes], piece_s: float) -> Iterator[str]:
+    """Serve a stream over TCP at the speed of a camera, each piece in that time."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError), listener.accept()[0] as client:
+            begun = time.monotonic()
+            for number, piece in enumerate(pieces):
+                for part in range(25):
+                    client.sendall(piece[len(piece) * part // 25 : len(piece) * (part + 1) // 25])
+                    time.sleep(max(0.0, begun + (number + part / 25) * piece_s - time.monotonic()))
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.close()
+
+
+@pytest.mark.slow
+def test_a_live_stream_whose_clock_jumps_goes_on(bundle_path: Path, cli: Cli, tmp_path: Path) -> None:
+    """Ahead, back, ahead to shortly before it wraps, over that, and anew."""
+    begins = [1, 1001, 4, WRAP_S - 1, WRAP_S, 300]
+    pieces = list(pieces_of_stream(tmp_path, begins, frames=25, bf="0"))
+    predictions, video = tmp_path / "p.jsonl", tmp_path / "v.mp4"
+    with served(pieces, piece_s=1.0) as url:
+        outputs = ("--predictions", predictions, "--save", video)
+        outcome = cli("run", bundle_path, "--source", url, "--reconnect-for", "1s", *outputs)
+    assert "given up" in outcome.err
+    lines = read_jsonl(predictions.read_text())
+    times = [line["time"] for line in lines if "label" in line]
+    assert all(later > earlier for earlier, later in pairwise(times))
+    assert max(later - earlier for earlier, later in pairwise(times)) < 2, "labels go on"
+    assert 5.0 < times[-1] < 6.5
+    assert [line["event"] for line in lines if "event" in line] == ["discontinuity"] * 4 + ["lost"]
+    with av.open(str(video)) as container:
+        shown = [frame.time for frame in container.decode(video=0)]
+    assert shown == pytest.approx(times, abs=0.001)
 
 
 STAMPS = st.lists(st.none() | st.floats(-1e5, 1e5, allow_nan=False), min_size=1, max_size=50)
