@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from edgevid.sources.pick import Pick
 from edgevid.sources.realtime import RealtimeSource
 from edgevid.sources.timestamps import Timestamps
 from tests.conftest import Outcome, picture, read_jsonl, write_clip
+from tests.servers import Quiet, http_server
 
 Cli = Callable[..., Outcome]
 
@@ -211,6 +213,43 @@ def test_a_live_stream_whose_clock_jumps_goes_on(bundle_path: Path, cli: Cli, tm
     with av.open(str(video)) as container:
         shown = [frame.time for frame in container.decode(video=0)]
     assert shown == pytest.approx(times, abs=0.001)
+
+
+@pytest.mark.slow
+def test_a_live_playlist_whose_clock_jumps_goes_on(tmp_path: Path) -> None:
+    """A new segment each second; from the fifth on those of an encoder that began anew, a thousand seconds later."""
+    begins = [number + 1 + 1000 * (number > 3) for number in range(9)]
+    for number, piece in enumerate(pieces_of_stream(tmp_path, begins, frames=25, bf="0")):
+        (tmp_path / f"{number}.ts").write_bytes(piece)
+    began = time.monotonic()
+
+    class Playlist(Quiet):
+        def do_GET(self) -> None:  # noqa: N802 - its name
+            if not self.path.endswith("m3u8"):
+                super().do_GET()
+                return
+            last = min(8, 3 + int(time.monotonic() - began))
+            lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:1", f"#EXT-X-MEDIA-SEQUENCE:{last - 3}"]
+            for number in range(last - 3, last + 1):
+                lines += ["#EXT-X-DISCONTINUITY"] * (number == 4) + ["#EXTINF:1,", f"{number}.ts"]
+            data = "\n".join([*lines, ""]).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    events: list[Event] = []
+    with (
+        http_server(partial(Playlist, directory=str(tmp_path))) as url,
+        Feed(open_source(f"{url}/live.m3u8"), tell=events.append) as feed,
+    ):
+        times = []
+        for frame in feed:
+            times.append(frame.time)
+            if frame.time > 5.5:
+                break
+    assert all(0 < later - earlier < 2 for earlier, later in pairwise(times))
+    assert [event.kind for event in events] == ["discontinuity"]
 
 
 STAMPS = st.lists(st.none() | st.floats(-1e5, 1e5, allow_nan=False), min_size=1, max_size=50)
