@@ -260,7 +260,8 @@ def test_a_file_that_cannot_be_read_is_told_and_passed_over(bundle_path: Path, c
     write_clip(tmp_path / "clip3.mp4", ["blue"] * 10)
     outcome = cli("run", bundle_path, "--source", tmp_path / "clip*.mp4", "--predictions", "-")
     assert outcome.status == 0
-    assert [record["label"] for record in read_jsonl(outcome.out)] == ["red"] * 10 + ["blue"] * 10
+    lines = [record.get("label", record.get("event")) for record in read_jsonl(outcome.out)]
+    assert lines == [*["red"] * 10, "skipped", *["blue"] * 10]
     assert "clip2.mp4: it cannot be read as a video" in outcome.err
     for good in ("clip1.mp4", "clip3.mp4"):
         (tmp_path / good).unlink()

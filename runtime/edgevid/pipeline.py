@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import islice
@@ -11,6 +13,7 @@ import cv2
 
 from edgevid.classifier import VideoClassifier
 from edgevid.errors import UsageError
+from edgevid.events import Event
 from edgevid.sinks import Sink
 from edgevid.smoothing import Prediction
 from edgevid.sources import Frame
@@ -27,6 +30,7 @@ def run_pipeline(
     *,
     max_frames: int | None = None,
     tally: Tally | None = None,
+    events: deque[Event] | None = None,
     on_prediction: Callable[[Prediction], None] | None = None,
 ) -> Summary:
     """Classify what a feed hands over, from an empty window on, and write every prediction to every sink.
@@ -40,6 +44,8 @@ def run_pipeline(
         sinks: where predictions go; of a live source, those that may be slow in a BackgroundSink.
         max_frames: stop after this many frames.
         tally: counts the predictions; give one to know them when the run fails.
+        events: what the source of a file has told and no sink has written yet: written between the predictions where it
+            happened. Of a live source, events come to the sinks at once.
         on_prediction: called with each prediction, to show progress; of a file, on any thread.
 
     Raises:
@@ -62,6 +68,7 @@ def run_pipeline(
 
         def deliver(frame: Frame, prediction: Prediction) -> None:
             tally.add(prediction, time.monotonic() - frame.arrived if live else None, frame.gap_s)
+            _write_events(events, frame.time, sinks)
             for sink in sinks:
                 sink.write(frame, prediction)
             if on_prediction:
@@ -72,7 +79,15 @@ def run_pipeline(
                 deliver(frame, prediction)
         else:
             classifier.classify_each(frames, deliver)
+        _write_events(events, math.inf, sinks)
     return tally.summary(feed.source.broken, feed.dropped, losses(sinks))
+
+
+def _write_events(events: deque[Event] | None, until: float, sinks: Sequence[Sink]) -> None:
+    while events and events[0].time <= until:  # told where frames are read, which is ahead of here
+        event = events.popleft()
+        for sink in sinks:
+            sink.write_event(event)
 
 
 def losses(sinks: Sequence[Sink]) -> list[Loss]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from edgevid.cli.smoothing_options import SmoothingOptions, smoothing_options, t
 from edgevid.cli.source_options import source_options, take_wishes
 from edgevid.cli.terminal import Terminal, common_options
 from edgevid.errors import UsageError
-from edgevid.events import Journal
+from edgevid.events import Event, Journal
 from edgevid.heap import give_back, keep_small
 from edgevid.methods import METHODS
 from edgevid.pipeline import losses, run_pipeline
@@ -149,8 +150,9 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
         feed = stack.enter_context(Feed(source, pick, stop, tell=journal, wait=monitor.beat))
         options.outputs.check(source, options.health)
         sinks = [stack.enter_context(sink) for sink in options.outputs.sinks(source, stop, journal)]
-        for sink in sinks if source.live else ():  # of a file, predictions are written on other threads
-            journal.listen(sink.write_event)
+        told: deque[Event] = deque()
+        for write in [sink.write_event for sink in sinks] if source.live else [told.append]:
+            journal.listen(write)
         monitor.dropped = lambda: {
             "frames": feed.dropped,
             "broken": source.broken,
@@ -168,7 +170,9 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
 
         monitor.begin()
         try:
-            run_pipeline(feed, classifier, sinks, max_frames=options.max_frames, tally=tally, on_prediction=show)
+            run_pipeline(
+                feed, classifier, sinks, max_frames=options.max_frames, tally=tally, events=told, on_prediction=show
+            )
         except BrokenPipeError:  # the reader of stdout has seen enough, and wants no summary either
             tally.frames = 0
             raise

@@ -105,7 +105,7 @@ class Terminal:
 
     def event(self, event: Event) -> None:
         """Write what happened to a source or an output, unless --quiet."""
-        about = {"time": event.clock, "event": event.kind, "source_time": round(event.time, 6)}
+        about = {"time": event.clock or utc_now(), "event": event.kind, "source_time": round(event.time, 6)}
         self._tell("warning" if event.kind in WARNINGS else "info", event.text, {**event.data, **about})
 
     def _tell(self, level: str, text: str, about: dict[str, Any]) -> None:

@@ -97,4 +97,4 @@ class ClipsSource(Source):
         self.tell(replace(event, time=begin + event.time))
 
     def _skip(self, error: SourceError) -> None:
-        self.tell(Event("skipped", self._time, f"{error}; passed over"))
+        self.tell(Event("skipped", self._time, f"{error}; passed over", clock=""))

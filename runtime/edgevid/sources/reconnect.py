@@ -12,7 +12,7 @@ from fractions import Fraction
 from time import monotonic
 
 from edgevid.errors import RefusedError, SourceError
-from edgevid.events import Event
+from edgevid.events import Event, utc_now
 from edgevid.sources.base import Frame, Source
 from edgevid.sources.clock import Clock
 from edgevid.sources.connection import Connection
@@ -204,7 +204,7 @@ class ReconnectingSource(Source):
             self._lost_since = None
             self.tell(Event("back", time, f"{self.name}: {how} {away_s:.1f} s", {"gap_s": round(away_s, 3)}))
         while self._told:
-            self.tell(replace(self._told.popleft(), time=time))
+            self.tell(replace(self._told.popleft(), time=time, clock=utc_now()))
         self._watch(frame, time)
         self._last_arrival = frame.arrived
         return replace(frame, time=time, gap_s=gap_s)

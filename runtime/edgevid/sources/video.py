@@ -285,7 +285,7 @@ def discontinuity(name: str, time: float, jump_s: float) -> Event:
     """Return what is told of a clock that jumped."""
     direction = "ahead" if jump_s > 0 else "back"
     text = f"{name}: its clock jumped {direction} by {abs(jump_s):.1f} s; time goes on by the frame rate"
-    return Event("discontinuity", time, text, {"jump_s": round(jump_s, 3)})
+    return Event("discontinuity", time, text, {"jump_s": round(jump_s, 3)}, clock="")
 
 
 def _complaint(container: InputContainer) -> str:
