@@ -62,18 +62,21 @@ class ClipsSource(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames that can be decoded."""
-        index, step, gap_s = 0, 0.0, 0.0
+        index, gap_s = 0, 0.0
         while clip := self._clip:
-            first_index, first_time = index, self._time + step
-            clip.tell = partial(self._tell_of_clip, first_time)
+            first_index, begin, failure = index, self._time, None
+            clip.tell = partial(self._tell_of_clip, begin)
             try:
                 for frame in clip:
-                    index, self._time = first_index + frame.index, first_time + frame.time
-                    yield replace(frame, index=index, time=self._time, gap_s=gap_s or frame.gap_s)
+                    index, time = first_index + frame.index, begin + frame.time
+                    self._time = time + float(1 / clip.rate)
+                    yield replace(frame, index=index, time=time, gap_s=gap_s or frame.gap_s)
                     gap_s = 0.0
             except SourceError as error:
-                self._skip(error)
-            index, step, gap_s = index + 1, float(1 / clip.rate), math.inf
+                failure = error
+            if failure:
+                self._skip(failure)
+            index, gap_s = index + 1, math.inf
             self._broken_before = self.broken
             self._clip = None
             clip.close()
