@@ -15,11 +15,13 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from edgevid.errors import SourceError
+from edgevid.events import Event
 from edgevid.planes import upright_picture
 from edgevid.sources.base import Frame, Source
 from edgevid.sources.options import DEFAULTS, SourceOptions
 from edgevid.sources.plan import Plan
 from edgevid.sources.reach import reach
+from edgevid.sources.streams import best_video_stream, passed_over, without_video
 from edgevid.sources.timing import even_timing, frame_number
 
 EXPECTED = "a video file such as MP4, MKV or AVI"
@@ -27,6 +29,7 @@ DEFAULT_RATE = Fraction(25)
 SEEKABLE = ("mp4", "matroska", "mpegts")  # where a timestamp also tells the frame's number
 # FFmpeg draws text files as pictures of a terminal; nobody means that.
 TEXT_CODECS = frozenset({"ansi", "bintext", "idf", "xbin"})
+Tell = Callable[[Event], None]
 
 
 class VideoSource(Source):
@@ -42,10 +45,10 @@ class VideoSource(Source):
     if_undecodable = "is the file complete?"
     _interrupted = False
 
-    def __init__(self, path: str | Path, options: SourceOptions = DEFAULTS) -> None:
+    def __init__(self, path: str | Path, options: SourceOptions = DEFAULTS, tell: Tell = lambda event: None) -> None:
         self.name = str(path)
         self.files = [Path(path)]
-        self._options = options
+        self._options, self.tell = options, tell
         self._describe()
 
     def _describe(self) -> None:
@@ -53,6 +56,8 @@ class VideoSource(Source):
         self._begin()
         try:
             self._state()
+            if choice := passed_over(self._container, self._stream):
+                self.tell(Event("stream", 0.0, f"{self.name}: {choice}"))
         except BaseException:
             self._container.close()
             raise
@@ -66,10 +71,12 @@ class VideoSource(Source):
         """Open the file, at its beginning."""
         self._container, self._sought, self._first = self._opened(), False, 0
         self._landed: int | None = None  # where seeking led to, a decoding timestamp
-        if complaint := _complaint(self._container):
+        stream = best_video_stream(self._container)
+        complaint = _complaint(stream) if stream else f"{without_video(self._container)}; expected {EXPECTED}"
+        if complaint or stream is None:
             self._container.close()
             raise SourceError(f"{self.name}: {complaint}")
-        self._stream = self._container.streams.video[0]
+        self._stream = stream
         self._stream.codec_context.thread_count = 1  # the other cores are the engines'
 
     def _opened(self) -> InputContainer:
@@ -229,13 +236,13 @@ class VideoSource(Source):
         return round(duration / av.time_base * self.rate) if duration else None
 
 
-def _complaint(container: InputContainer) -> str:
-    """Return why a file cannot be classified; empty if it can."""
-    if not container.streams.video:
-        return f"it has no video stream; expected {EXPECTED}"
-    codec = getattr(container.streams.video[0], "codec_context", None)  # None without a decoder, whatever its type says
+def _complaint(stream: VideoStream) -> str:
+    """Return why a video cannot be classified; empty if it can."""
+    codec = getattr(stream, "codec_context", None)  # None without a decoder, whatever its type says
     if codec is None:
         return f"there is no decoder for its video; expected {EXPECTED}, in H.264 say"
+    if codec.name == "webp" and not codec.width:
+        return "it is an animated WebP, which FFmpeg cannot decode; convert it to a GIF or MP4"
     return f"it is text; expected {EXPECTED}" if codec.name in TEXT_CODECS else ""
 
 
