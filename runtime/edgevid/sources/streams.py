@@ -16,8 +16,7 @@ def best_video_stream(container: InputContainer) -> VideoStream | None:
     """Return the video stream to be read: no cover and no tile of a picture; None if there is no other.
 
     It is the one that FFmpeg takes for the best, by its default flag, how much is in it and its bit rate; of others of
-    that kind the largest, and of the variants of a playlist the one of the most bits. What belongs to other variants
-    only is fetched no more.
+    that kind the largest, and of the variants of a playlist the one of the most bits; the others are fetched no more.
     """
     videos = _videos(container)
     if not videos:
@@ -25,10 +24,9 @@ def best_video_stream(container: InputContainer) -> VideoStream | None:
     best = container.streams.best("video")
     kind = _kind(best if isinstance(best, VideoStream) and best in videos else videos[0])
     chosen = max((stream for stream in videos if _kind(stream) == kind), key=_quality)
-    bandwidth = chosen.metadata.get(BANDWIDTH)
-    for stream in container.streams if bandwidth else ():
-        if stream.metadata.get(BANDWIDTH, bandwidth) != bandwidth:
-            stream.discard = Discard.all
+    if kind == BANDWIDTH and len(videos) > 1:
+        for stream in container.streams:
+            stream.discard = Discard.default if stream is chosen else Discard.all
     return chosen
 
 

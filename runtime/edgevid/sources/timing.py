@@ -11,7 +11,7 @@ from av.video.stream import VideoStream
 if TYPE_CHECKING:
     from av.index import IndexEntry
 
-__all__ = ["EvenTiming", "even_timing", "frame_number"]
+__all__ = ["EvenTiming", "complete_count", "even_timing", "frame_number"]
 
 UNEVEN_TICKS = 1  # what rounding to the file's time base may move a timestamp by
 
@@ -64,6 +64,11 @@ def even_timing(stream: VideoStream) -> EvenTiming | None:
         return None
     key_frames = tuple(number for number, entry in enumerate(entries) if entry.is_keyframe)
     return EvenTiming(stream.start_time, step, key_frames, len(entries))
+
+
+def complete_count(stream: VideoStream) -> int:
+    """Return how many packets a file has by its index; 0 where that does not tell."""
+    return len(_complete_index(stream))
 
 
 def _complete_index(stream: VideoStream) -> list[IndexEntry]:
