@@ -26,9 +26,9 @@ class Event:
 
     Attributes:
         kind: ``lost`` and ``back`` (a source), ``frozen`` and ``moving`` (its picture), ``discontinuity`` (of its
-            clock), ``skipped`` (one of several files), ``stopped`` and ``resumed`` (an output), ``skipping-off`` and
-            ``skipping-on`` (of static frames), ``failed`` (a command that ``--on-event`` runs); and, apart from these,
-            ``start`` and ``end`` of a label.
+            clock), ``skipped`` (one of several files), ``stream`` (which of several videos in a file is read),
+            ``stopped`` and ``resumed`` (an output), ``skipping-off`` and ``skipping-on`` (of static frames), ``failed``
+            (a command that ``--on-event`` runs); and, apart from these, ``start`` and ``end`` of a label.
         time: seconds of the source's time, as in predictions.
         text: what happened, one line for people; never with a password in it.
         data: more of it for programs, as JSON has it: ``{"gap_s": 4.2}``.

@@ -45,7 +45,7 @@ def open_source(name: str | Path, options: SourceOptions = DEFAULTS, tell: Tell 
             ``rtsp://host/stream``, a sample clip such as ``sample:bikes``, ``gst:`` and a GStreamer pipeline that ends
             in an appsink, or ``-`` for standard input.
         options: how it is opened.
-        tell: called with what happens to it, of a live source before its frames are asked for.
+        tell: called with what happens to a source before its frames are asked for.
 
     Raises:
         UsageError: the name is empty, or a URL of a kind that is not known.
@@ -60,19 +60,14 @@ def open_source(name: str | Path, options: SourceOptions = DEFAULTS, tell: Tell 
     if "://" in text:
         return _open_url(text, options, tell)
     if text == STDIN:
-        return _telling(_open("stdin", options), tell)
+        return _open("stdin", options, tell)
     path = sample_clip(text.removeprefix(SAMPLE_PREFIX)) if text.startswith(SAMPLE_PREFIX) else Path(name)
     if not path.exists():
         if any(letter in text for letter in "*?["):
             return _open("pattern", text, options, tell)
         raise SourceError(f"{redact(text)}: no such file or folder; {EXPECTED}")
-    source = _open("images", path) if path.is_dir() else _open("video", path, options)
+    source = _open("images", path) if path.is_dir() else _open("video", path, options, tell)
     source.name = text
-    return _telling(source, tell)
-
-
-def _telling(source: Source, tell: Tell) -> Source:
-    source.tell = tell
     return source
 
 

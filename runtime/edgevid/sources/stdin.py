@@ -11,6 +11,7 @@ import av
 from av.container import InputContainer
 
 from edgevid.errors import SourceError, UsageError
+from edgevid.events import Event
 from edgevid.sources.options import SourceOptions
 from edgevid.sources.reach import reach
 from edgevid.sources.video import VideoSource
@@ -33,14 +34,14 @@ class StdinSource(VideoSource):
 
     if_undecodable = "is it complete? MP4 cannot be read from a pipe unless its index comes first; Matroska can"
 
-    def __init__(self, options: SourceOptions) -> None:
+    def __init__(self, options: SourceOptions, tell: Callable[[Event], None] = lambda event: None) -> None:
         if sys.stdin is None or sys.stdin.isatty():
             raise UsageError(
                 "source '-': standard input is a terminal; expected video, as in  ffmpeg ... | edgevid run ..."
             )
         if options.format and not options.size:
             raise UsageError(f"--format {options.format}: raw frames on standard input need --size too")
-        self.name, self._options = "stdin", options
+        self.name, self._options, self.tell = "stdin", options, tell
         self._pipe = Pipe(sys.stdin.fileno(), options.idle)
         self._describe()
         self.frame_count = None

@@ -11,7 +11,7 @@ from av.video.stream import VideoStream
 if TYPE_CHECKING:
     from av.index import IndexEntry
 
-__all__ = ["EvenTiming", "even_timing", "frame_number", "has_index"]
+__all__ = ["EvenTiming", "complete_count", "even_timing", "frame_number"]
 
 UNEVEN_TICKS = 1  # what rounding to the file's time base may move a timestamp by
 
@@ -45,11 +45,6 @@ class EvenTiming:
         return bisect_right(self.key_frames, number) - 1
 
 
-def has_index(stream: VideoStream) -> bool:
-    """Return whether the file's index tells of each frame."""
-    return bool(_complete_index(stream))
-
-
 def frame_number(stream: VideoStream, decoded: int) -> int | None:
     """Return the number of the key frame with that decoding timestamp; None where the file's index does not tell."""
     entries = _complete_index(stream)
@@ -69,6 +64,11 @@ def even_timing(stream: VideoStream) -> EvenTiming | None:
         return None
     key_frames = tuple(number for number, entry in enumerate(entries) if entry.is_keyframe)
     return EvenTiming(stream.start_time, step, key_frames, len(entries))
+
+
+def complete_count(stream: VideoStream) -> int:
+    """Return how many packets a file has by its index; 0 where that does not tell."""
+    return len(_complete_index(stream))
 
 
 def _complete_index(stream: VideoStream) -> list[IndexEntry]:

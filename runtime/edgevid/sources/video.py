@@ -24,8 +24,9 @@ from edgevid.sources.lead_in import LeadIn
 from edgevid.sources.options import DEFAULTS, SourceOptions
 from edgevid.sources.plan import Plan
 from edgevid.sources.reach import reach
+from edgevid.sources.streams import best_video_stream, passed_over, without_video
 from edgevid.sources.timestamps import Timestamps
-from edgevid.sources.timing import even_timing, frame_number, has_index
+from edgevid.sources.timing import complete_count, even_timing, frame_number
 
 EXPECTED = "a video file such as MP4, MKV or AVI"
 DEFAULT_RATE = Fraction(25)
@@ -34,6 +35,7 @@ STAMPED = ("mp4", "matroska", "mpegts")
 MPEG = ("mpegts", "mpeg", "hls")  # whose clock begins anew after 26.5 hours
 # FFmpeg draws text files as pictures of a terminal; nobody means that.
 TEXT_CODECS = frozenset({"ansi", "bintext", "idf", "xbin"})
+Tell = Callable[[Event], None]
 
 
 class VideoSource(Source):
@@ -49,10 +51,10 @@ class VideoSource(Source):
     if_undecodable = "is the file complete?"
     _interrupted = False
 
-    def __init__(self, path: str | Path, options: SourceOptions = DEFAULTS) -> None:
+    def __init__(self, path: str | Path, options: SourceOptions = DEFAULTS, tell: Tell = lambda event: None) -> None:
         self.name = str(path)
         self.files = [Path(path)]
-        self._options = options
+        self._options, self.tell = options, tell
         self._describe()
 
     def _describe(self) -> None:
@@ -60,6 +62,8 @@ class VideoSource(Source):
         self._begin()
         try:
             self._state()
+            if choice := passed_over(self._container, self._stream):
+                self.tell(Event("stream", 0.0, f"{self.name}: {choice}", clock=""))
         except BaseException:
             self._container.close()
             raise
@@ -75,10 +79,12 @@ class VideoSource(Source):
         self._container, self._sought, self._first = self._opened(), False, 0
         self._landed: int | None = None  # where seeking led to, a decoding timestamp
         self._lead_in: LeadIn | None = None
-        if complaint := _complaint(self._container):
+        stream = best_video_stream(self._container)
+        complaint = _complaint(stream) if stream else f"{without_video(self._container)}; expected {EXPECTED}"
+        if complaint or stream is None:
             self._container.close()
             raise SourceError(f"{self.name}: {complaint}")
-        self._stream = self._container.streams.video[0]
+        self._stream = stream
         self._stream.codec_context.thread_count = 1  # the other cores are the engines'
 
     def _opened(self) -> InputContainer:
@@ -111,7 +117,7 @@ class VideoSource(Source):
         """Begin at the key frame before a time, if the file tells where that is; else at its beginning."""
         if not any(name in self._container.format.name for name in STAMPED):
             return
-        if not has_index(self._stream):
+        if not complete_count(self._stream):
             self._lead_in = LeadIn(seconds, self._timestamps())
             return
         try:
@@ -288,13 +294,13 @@ def discontinuity(name: str, time: float, jump_s: float) -> Event:
     return Event("discontinuity", time, text, {"jump_s": round(jump_s, 3)}, clock="")
 
 
-def _complaint(container: InputContainer) -> str:
-    """Return why a file cannot be classified; empty if it can."""
-    if not container.streams.video:
-        return f"it has no video stream; expected {EXPECTED}"
-    codec = getattr(container.streams.video[0], "codec_context", None)  # None without a decoder, whatever its type says
+def _complaint(stream: VideoStream) -> str:
+    """Return why a video cannot be classified; empty if it can."""
+    codec = getattr(stream, "codec_context", None)  # None without a decoder, whatever its type says
     if codec is None:
         return f"there is no decoder for its video; expected {EXPECTED}, in H.264 say"
+    if codec.name == "webp" and not codec.width:
+        return "it is an animated WebP, which FFmpeg cannot decode; convert it to a GIF or MP4"
     return f"it is text; expected {EXPECTED}" if codec.name in TEXT_CODECS else ""
 
 
