@@ -16,10 +16,11 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
 
 from edgevid.arrays import Image, Matrix, Plane
 
-__all__ = ["PlaneResizer", "Planes", "plane_arrays", "upright_picture"]
+__all__ = ["PlaneResizer", "Planes", "plane_arrays", "stated_aspect_ratio", "upright_picture"]
 
 # What FFmpeg calls formats of three planes of 8 bits; those with a j span 0–255.
 PLANAR = frozenset(f"yuv{full}{layout}p" for full in ("", "j") for layout in ("420", "422", "444"))
@@ -96,10 +97,34 @@ class Planes:
         return self.orientation.upright(bgr(self.frame))
 
 
-def upright_picture(frame: VideoFrame) -> Image | Planes:
-    """Return a decoded frame turned as it was filmed: its planes where it has them in 8 bits, else BGR."""
+def upright_picture(frame: VideoFrame, sample_aspect_ratio: Fraction | None) -> tuple[Image | Planes, Fraction | None]:
+    """Return a decoded frame turned as it was filmed, and the shape of its pixels, turned as well.
+
+    Args:
+        frame: FFmpeg's.
+        sample_aspect_ratio: how wide a pixel is by its height, as the frame lies; None where nobody says.
+
+    Returns:
+        Its planes where it has them in 8 bits, else BGR.
+    """
     orientation = stated_orientation(frame)
-    return Planes(frame, orientation) if frame.format.name in PLANAR else orientation.upright(bgr(frame))
+    picture = Planes(frame, orientation) if frame.format.name in PLANAR else orientation.upright(bgr(frame))
+    return picture, 1 / sample_aspect_ratio if sample_aspect_ratio and orientation.swaps_sides else sample_aspect_ratio
+
+
+def stated_aspect_ratio(stream: VideoStream) -> Callable[[], Fraction | None]:
+    """Return what tells how wide a pixel of the frame decoded last is by its height: 16/11, or None if nobody says.
+
+    It is what the container says, if it has a word of its own; else what the codec says, which may change.
+    """
+    stated, codec = stream.sample_aspect_ratio, stream.codec_context
+
+    def shape() -> Fraction | None:
+        ratio = codec.sample_aspect_ratio if follows else stated
+        return Fraction(ratio.numerator, ratio.denominator) if ratio else None
+
+    follows = stated == codec.sample_aspect_ratio
+    return shape
 
 
 def stated_orientation(frame: VideoFrame) -> Orientation:

@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from edgevid.errors import SourceError
-from edgevid.planes import upright_picture
+from edgevid.planes import stated_aspect_ratio, upright_picture
 from edgevid.sources.base import Frame, Source
 from edgevid.sources.options import DEFAULTS, SourceOptions
 from edgevid.sources.plan import Plan
@@ -70,6 +70,7 @@ class VideoSource(Source):
             self._container.close()
             raise SourceError(f"{self.name}: {complaint}")
         self._stream = self._container.streams.video[0]
+        self._sample_aspect_ratio = stated_aspect_ratio(self._stream)
         self._stream.codec_context.thread_count = 1  # the other cores are the engines'
 
     def _opened(self) -> InputContainer:
@@ -92,7 +93,9 @@ class VideoSource(Source):
                     continue
             last = index
             untimed = float((index - self.first_index) / self.rate)
-            yield Frame(index, untimed if picture.pts is None else picture.time, upright_picture(picture))
+            time = untimed if picture.pts is None else picture.time
+            upright, sample_aspect_ratio = upright_picture(picture, self._sample_aspect_ratio())
+            yield Frame(index, time, upright, sample_aspect_ratio=sample_aspect_ratio)
             delivered += 1
         if not delivered:
             raise SourceError(f"{self.name}: no frame of it can be decoded; {self.if_undecodable}")
