@@ -14,8 +14,9 @@ import pytest
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from edgevid import Frame, open_source
+from edgevid import Frame, Prediction, open_source
 from edgevid.arrays import Image
+from edgevid.sinks import open_video
 from tests.conftest import Outcome, picture, write_clip
 from tests.test_orientation import write_matrix
 
@@ -117,6 +118,17 @@ def test_saved_video_lasts_as_long_as_its_predictions(
     assert shown == pytest.approx(told, abs=6e-4 if suffix == ".mkv" else 2e-5)  # Matroska counts milliseconds
     if last_s:
         assert length == pytest.approx(told[-1] + last_s, abs=2e-3)
+
+
+def test_times_before_zero_are_written_from_zero_on(tmp_path: Path, clip: Path) -> None:
+    saved = tmp_path / "saved.mp4"
+    with open_source(clip) as source, open_video(saved, source) as sink:
+        for index in range(5):
+            time = index / 10 - 0.25
+            sink.write(Frame(index, time, picture("red")), Prediction(index, time, "red", 0.9, "red", 0.9))
+    with av.open(str(saved)) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    assert times == pytest.approx([0, 0.1, 0.2, 0.3, 0.4], abs=1e-4)
 
 
 def shape_of(path: Path) -> tuple[int, int, Fraction | None]:

@@ -119,6 +119,7 @@ class VideoSink(Sink):
         self._duration = round(1 / rate / self._time_base)
         self._force, self._live = force, live
         self._output: Output | None = None
+        self._begin = 0.0  # the time that is written as 0: that of the first frame where it is negative
         self._last_pts = -1
         self._last_key = -math.inf
         self._given = self._packets = self._saved = 0  # frames: taken, encoded, and in the file
@@ -130,11 +131,13 @@ class VideoSink(Sink):
             why = "it failed" if self._failed else "it is closed"
             raise SinkError(f"{self._path}: video cannot be written any more, {why}; open another")
         with self._failures():
-            output = self._output = self._output or self._opened(frame)
+            if self._output is None:
+                self._output, self._begin = self._opened(frame), min(0.0, frame.time)
+            output = self._output
             picture = output.canvas.paint(frame)
             annotate_planes(*output.canvas.planes, prediction)
             # Two frames with one timestamp, or a step back, would make the file invalid.
-            pts = max(round(frame.time / self._time_base), self._last_pts + 1)
+            pts = max(round((frame.time - self._begin) / self._time_base), self._last_pts + 1)
             if self._given and not frame.gap_s:
                 self._duration = min(pts - self._last_pts, round(LONGEST_LAST_S / self._time_base))
             self._last_pts = pts
