@@ -271,6 +271,12 @@ def _mounts_tmpfs() -> bool:
 
 
 # What a test may need, and whether it is here; without it the test is skipped by this name.
+def _has_fribidi() -> bool:
+    from PIL import features
+
+    return bool(features.check("raqm") and features.check("fribidi"))
+
+
 NEEDS: dict[str, Callable[[], bool]] = {
     "needs_bf16": lambda: bool(cpu_features() & {"avx512_bf16", "amx_bf16"}),
     "needs_camera": lambda: Path("/dev/video0").exists(),
@@ -282,6 +288,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "needs_rtsp_server": lambda: any(Path("/usr/lib").glob("*/girepository-1.0/GstRtspServer-1.0.typelib")),
     "needs_systemd": lambda: shutil.which("systemd-analyze") is not None,
     "needs_software_gpu": lambda: Path("/usr/lib/chromium/vk_swiftshader_icd.json").exists(),
+    "needs_fribidi": _has_fribidi,
     "needs_tmpfs": _mounts_tmpfs,
     "needs_tflite_runtime": lambda: sys.version_info < (3, 12),
 }

@@ -77,10 +77,10 @@ def _decode(source: str, count: int) -> float:
 def _video(source: str, frames: Sequence[Frame], predictions: Sequence[Prediction]) -> dict[str, float]:
     """Return what drawing and encoding cost."""
     indices = range(len(frames))
-    canvas = Canvas(frames[0].picture)
+    canvas = Canvas(frames[0])
 
     def draw(index: int) -> None:
-        canvas.paint(frames[index].picture)
+        canvas.paint(frames[index])
         annotate_planes(*canvas.planes, predictions[index % len(predictions)])
 
     draw_ms = _cost(draw, indices)

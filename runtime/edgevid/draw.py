@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
+from functools import cache, lru_cache
+
 import cv2
 import numpy as np
 
+from edgevid import fonts
 from edgevid.arrays import Image, Plane
 from edgevid.smoothing import Prediction
 
-__all__ = ["annotate", "annotate_planes"]
+__all__ = ["annotate", "annotate_planes", "undrawable"]
 
 # OpenCV 5's built-in variable font, with Latin, Greek, Cyrillic and the common CJK characters. OpenCV 4, which is what
-# goes with tflite-runtime, has strokes for ASCII only.
+# goes with tflite-runtime, has strokes for ASCII only. What neither can draw as it is written is left to `fonts.py`.
 FONT = cv2.FontFace("sans") if hasattr(cv2, "FontFace") else None
 STROKES = cv2.FONT_HERSHEY_SIMPLEX
+ELLIPSIS = "..." if FONT is None else "…"
 MIN_TEXT_PX = 13
 TEXT_SHARE = 1 / 18  # of the frame's height
 WEIGHT = 600
@@ -79,20 +85,76 @@ def _write(bar: Image | Plane, prediction: Prediction, frame_height: int, color:
     score = f"{prediction.score:.0%}"
     score_width = _text_width(score, size)
     names = ", ".join(label for label, _ in prediction.holding) or prediction.label
-    label = _shortened(names, size, width - score_width - 3 * padding)
+    room = width - score_width - 3 * padding
     baseline = len(bar) - padding - size // 6
-    for text, left in ((label, padding), (score, width - score_width - padding)):
-        if FONT is None:
-            cv2.putText(bar, text, (left, baseline), STROKES, _scale(size), color, 1, cv2.LINE_AA)
+    if _opencv_draws(names):
+        _put(bar, _shortened(names, size, room), padding, baseline, color, size)
+    else:
+        letters = _lettering(names, size, room, len(bar), baseline, color[0])
+        part = bar[:, padding : padding + letters.shape[1]]
+        letters = letters[:, : part.shape[1]]
+        np.maximum(part, letters if part.ndim == 2 else letters[:, :, None], out=part)
+    _put(bar, score, width - score_width - padding, baseline, color, size)
+
+
+def undrawable(labels: Iterable[str]) -> str | None:
+    """Return which labels cannot be drawn, and what to do about it; None if all can."""
+    return fonts.complaint(labels, _opencv_draws)
+
+
+@lru_cache(maxsize=256)
+def _lettering(text: str, size: int, room: int, height: int, baseline: int, white: int) -> Plane:
+    """Return a text of many scripts on black, cut to a width: uint8 of shape (height, width)."""
+    cut = _shortened(unicodedata.normalize("NFC", text), size, room)
+    pieces = []
+    for run in fonts.runs_of(cut, _opencv_draws):
+        if run.font is None:
+            piece = np.zeros((height, max(1, _run_width(run, size))), np.uint8)
+            _put(piece, run.text, 0, baseline, WHITE, size)
         else:
-            cv2.putText(bar, text, (left, baseline), color, FONT, size, WEIGHT)
+            piece = fonts.render(run, size, height, baseline)
+        pieces.append(piece)
+    return cv2.convertScaleAbs(np.concatenate(pieces, axis=1), alpha=white / 255).astype(np.uint8, copy=False)
+
+
+@lru_cache(maxsize=4096)
+def _opencv_draws(text: str) -> bool:
+    """Return whether OpenCV draws a text as it is written: it joins no letters, and for those it lacks draws ``?``."""
+    if text.isascii():
+        return True
+    return FONT is not None and fonts.is_simple(text) and not any(_is_lacking(letter) for letter in text)
+
+
+@cache
+def _is_lacking(letter: str) -> bool:
+    drawn = []
+    for shown in (letter, "?"):
+        canvas = np.zeros((2 * MIN_TEXT_PX, 2 * MIN_TEXT_PX), np.uint8)
+        _put(canvas, shown, 2, 2 * MIN_TEXT_PX - 8, WHITE, MIN_TEXT_PX)
+        drawn.append(canvas)
+    return not letter.isspace() and letter != "?" and bool((drawn[0] == drawn[1]).all())
+
+
+def _put(bar: Image | Plane, text: str, left: int, baseline: int, color: tuple[int, int, int], size: int) -> None:
+    if FONT is None:
+        cv2.putText(bar, text, (left, baseline), STROKES, _scale(size), color, 1, cv2.LINE_AA)
+    else:
+        cv2.putText(bar, text, (left, baseline), color, FONT, size, WEIGHT)
 
 
 def _text_width(text: str, size: int) -> int:
+    if not _opencv_draws(text):
+        return sum(_run_width(run, size) for run in fonts.runs_of(text, _opencv_draws))
+    return _run_width(fonts.TextRun(text, None), size)
+
+
+def _run_width(run: fonts.TextRun, size: int) -> int:
+    if run.font is not None:
+        return fonts.run_width(run, size)
     if FONT is None:
-        (width, _), _ = cv2.getTextSize(text, STROKES, _scale(size), 1)
+        (width, _), _ = cv2.getTextSize(run.text, STROKES, _scale(size), 1)
         return int(width)
-    box = cv2.getTextSize((0, 0), text, (0, 0), FONT, size, WEIGHT)
+    box = cv2.getTextSize((0, 0), run.text, (0, 0), FONT, size, WEIGHT)
     return int(box[2])
 
 
@@ -101,10 +163,11 @@ def _scale(size: int) -> float:
     return cv2.getFontScaleFromHeight(STROKES, max(1, round(0.7 * size)))
 
 
+@lru_cache(maxsize=256)
 def _shortened(text: str, size: int, width: int) -> str:
     """Return ``text``, cut with an ellipsis where it is wider than ``width`` pixels."""
     if _text_width(text, size) <= width:
         return text
-    while text and _text_width(text + "…", size) > width:
+    while text and _text_width(text + ELLIPSIS, size) > width:
         text = text[:-1]
-    return text + "…"
+    return text + ELLIPSIS

@@ -5,27 +5,63 @@ Whoever needs a few of its pixels resizes the planes and converts what is left, 
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
 
 from edgevid.arrays import Image, Matrix, Plane
 
-__all__ = ["PlaneResizer", "Planes", "plane_arrays", "upright_picture"]
+__all__ = ["PlaneResizer", "Planes", "plane_arrays", "stated_aspect_ratio", "upright_picture"]
 
 # What FFmpeg calls formats of three planes of 8 bits; those with a j span 0–255.
 PLANAR = frozenset(f"yuv{full}{layout}p" for full in ("", "j") for layout in ("420", "422", "444"))
 # By FFmpeg's numbers, which are those of ITU-T H.273.
 MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}
-# By quarter turns counter-clockwise.
-ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 FINE_FORMAT = "yuv444p16le"
 T = TypeVar("T", np.uint8, np.uint16)
+Number = TypeVar("Number", bound=np.generic)
+
+
+class Orientation(NamedTuple):
+    """How a picture lies: to be upright it is mirrored, if at all, and then turned.
+
+    Attributes:
+        quarter_turns: how often it is turned counter-clockwise, 0 to 3.
+        mirrored: whether its top and its bottom change places before that.
+    """
+
+    quarter_turns: int = 0
+    mirrored: bool = False
+
+    @property
+    def swaps_sides(self) -> bool:
+        """Whether height and width change places."""
+        return self.quarter_turns % 2 == 1
+
+    def upright(self, image: npt.NDArray[Number]) -> npt.NDArray[Number]:
+        """Return an image that lies so, or one plane of it, upright; the same where nothing is to be done."""
+        return image if self == UPRIGHT else TURNED[self](image)
+
+
+UPRIGHT = Orientation()
+TURNED: dict[Orientation, Callable[[Any], npt.NDArray[Any]]] = {
+    Orientation(1): lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
+    Orientation(2): lambda image: cv2.rotate(image, cv2.ROTATE_180),
+    Orientation(3): lambda image: cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE),
+    Orientation(0, mirrored=True): lambda image: cv2.flip(image, 0),
+    Orientation(1, mirrored=True): lambda image: cv2.rotate(cv2.transpose(image), cv2.ROTATE_180),
+    Orientation(2, mirrored=True): lambda image: cv2.flip(image, 1),
+    Orientation(3, mirrored=True): lambda image: cv2.transpose(image),
+}
 
 
 class Planes:
@@ -33,23 +69,23 @@ class Planes:
 
     Attributes:
         frame: FFmpeg's.
-        quarter_turns: how often it has to be turned counter-clockwise to be upright.
+        orientation: how it lies.
         shape: height and width, upright.
         matrix: how RGB became YUV.
         full_range: whether luma spans 0–255 (JPEG) and not 16–235.
     """
 
-    def __init__(self, frame: VideoFrame, quarter_turns: int = 0) -> None:
+    def __init__(self, frame: VideoFrame, orientation: Orientation = UPRIGHT) -> None:
         self.frame = frame
-        self.quarter_turns = quarter_turns
+        self.orientation = orientation
         size = frame.height, frame.width
-        self.shape = size[::-1] if quarter_turns % 2 else size
+        self.shape = size[::-1] if orientation.swaps_sides else size
         self.matrix: Matrix = MATRICES.get(frame.colorspace, "unspecified")
         self.full_range = frame.format.name.startswith("yuvj") or frame.color_range == ColorRange.JPEG
 
     def arrays(self) -> tuple[Plane, Plane, Plane]:
         """Return Y, U and V, upright: uint8 of shape (height, width)."""
-        y, u, v = (turned(plane, self.quarter_turns) for plane in plane_arrays(self.frame))
+        y, u, v = (self.orientation.upright(plane) for plane in plane_arrays(self.frame))
         return y, u, v
 
     def luma(self) -> Plane:
@@ -58,15 +94,68 @@ class Planes:
 
     def to_bgr(self) -> Image:
         """Return the whole picture as BGR, upright: uint8 of shape (height, width, 3)."""
-        return turned(bgr(self.frame), self.quarter_turns)
+        return self.orientation.upright(bgr(self.frame))
 
 
-def upright_picture(frame: VideoFrame) -> Image | Planes:
-    """Return a decoded frame turned as it was filmed: its planes where it has them in 8 bits, else BGR."""
-    quarter_turns = round(frame.rotation / 90) % 4  # counter-clockwise: how a phone was held
-    if frame.format.name in PLANAR:
-        return Planes(frame, quarter_turns)
-    return turned(bgr(frame), quarter_turns)
+def upright_picture(frame: VideoFrame, sample_aspect_ratio: Fraction | None) -> tuple[Image | Planes, Fraction | None]:
+    """Return a decoded frame turned as it was filmed, and the shape of its pixels, turned as well.
+
+    Args:
+        frame: FFmpeg's.
+        sample_aspect_ratio: how wide a pixel is by its height, as the frame lies; None where nobody says.
+
+    Returns:
+        Its planes where it has them in 8 bits, else BGR.
+    """
+    orientation = stated_orientation(frame)
+    picture = Planes(frame, orientation) if frame.format.name in PLANAR else orientation.upright(bgr(frame))
+    return picture, 1 / sample_aspect_ratio if sample_aspect_ratio and orientation.swaps_sides else sample_aspect_ratio
+
+
+def stated_aspect_ratio(stream: VideoStream) -> Callable[[], Fraction | None]:
+    """Return what tells how wide a pixel of the frame decoded last is by its height: 16/11, or None if nobody says.
+
+    It is what the container says, if it has a word of its own; else what the codec says, which may change.
+    """
+    stated, codec = stream.sample_aspect_ratio, stream.codec_context
+
+    def shape() -> Fraction | None:
+        ratio = codec.sample_aspect_ratio if follows else stated
+        return Fraction(ratio.numerator, ratio.denominator) if ratio else None
+
+    follows = stated == codec.sample_aspect_ratio
+    return shape
+
+
+def stated_orientation(frame: VideoFrame) -> Orientation:
+    """Return how a decoded frame lies, as its container or its codec says, to the nearest quarter turn."""
+    matrix = _display_matrix(frame)
+    if matrix is None:
+        return UPRIGHT
+    (a, b, _), (c, d, _), _ = matrix.reshape(3, 3)
+    area = a * d - b * c  # what a pixel becomes; negative if it is seen from behind
+    return Orientation(round(frame.rotation / 90) % 4, bool(area < 0)) if area else UPRIGHT
+
+
+def _display_matrix(frame: VideoFrame) -> npt.NDArray[np.float64] | None:
+    """Return the nine numbers that come with a frame, if any."""
+    while True:
+        try:
+            found: Any = frame.side_data.get("DISPLAYMATRIX")  # which is no more than motion vectors to its stubs
+            return None if found is None else np.frombuffer(found, np.int32).astype(np.float64)
+        except ValueError as error:  # of all side data, where PyAV has no name for one: "31 is not a valid Type"
+            frame = _without(frame, str(error).partition(" ")[0])
+
+
+def _without(frame: VideoFrame, kind: str) -> VideoFrame:
+    """Return a frame without its side data of a kind, given by FFmpeg's number."""
+    graph = Graph()
+    buffer = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1))
+    graph.link_nodes(buffer, graph.add("sidedata", mode="delete", type=kind), graph.add("buffersink")).configure()
+    graph.push(frame)
+    cleaned = graph.pull()
+    assert isinstance(cleaned, VideoFrame)
+    return cleaned
 
 
 class PlaneResizer:
@@ -85,7 +174,7 @@ class PlaneResizer:
 
     def __call__(self, planes: Planes, out: npt.NDArray[np.uint16]) -> None:
         """Write Y, U and V, resized and upright, into ``out``: (height, width, 3), in steps of 1/256 grey level."""
-        height, width = self._size[::-1] if planes.quarter_turns % 2 else self._size
+        height, width = self._size[::-1] if planes.orientation.swaps_sides else self._size
         resized = self._converter.reformat(
             planes.frame,
             width,
@@ -94,9 +183,9 @@ class PlaneResizer:
             interpolation=Interpolation.FAST_BILINEAR,
             threads=1,
         )
-        merged = cv2.merge([_rows(plane, np.uint16) for plane in resized.planes], out)
-        if planes.quarter_turns:
-            np.copyto(out, cv2.rotate(merged, ROTATIONS[planes.quarter_turns]).reshape(out.shape))
+        merged: npt.NDArray[Any] = cv2.merge([_rows(plane, np.uint16) for plane in resized.planes], out)
+        if planes.orientation != UPRIGHT:
+            np.copyto(out, planes.orientation.upright(merged).reshape(out.shape))
 
 
 def plane_arrays(frame: VideoFrame) -> tuple[Plane, Plane, Plane]:
@@ -110,13 +199,6 @@ def bgr(frame: VideoFrame) -> Image:
     # A converter of our own: by itself FFmpeg starts threads for every picture.
     image = VideoReformatter().reformat(frame, format="bgr24", threads=1).to_ndarray()
     return image.astype(np.uint8, copy=False)
-
-
-def turned(image: Image, quarter_turns: int) -> Image:
-    """Return an image turned counter-clockwise."""
-    if not quarter_turns:
-        return image
-    return cv2.rotate(image, ROTATIONS[quarter_turns]).astype(np.uint8, copy=False)
 
 
 def _rows(plane: VideoPlane, dtype: type[T]) -> npt.NDArray[T]:

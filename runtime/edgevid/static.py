@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -18,6 +19,9 @@ from edgevid.picture import Picture
 from edgevid.preprocess import checked_shape
 from edgevid.smoothing import Prediction, Smoother
 from edgevid.sources.base import Frame, Mark
+
+if TYPE_CHECKING:
+    from edgevid.planes import Planes
 
 __all__ = ["STATIC_THRESHOLD", "Skipping"]
 
@@ -123,9 +127,12 @@ def luma_blocks(picture: Picture) -> npt.NDArray[np.uint8]:
         UsageError: ``picture`` is no image.
     """
     if hasattr(picture, "luma"):
-        sampled = cv2.resize(picture.luma(), (SAMPLES, SAMPLES))
-    else:
-        checked_shape(picture)
-        sampled = cv2.cvtColor(cv2.resize(picture, (SAMPLES, SAMPLES)), cv2.COLOR_BGR2GRAY)
+        picture = cast("Planes", picture)
+        return picture.orientation.upright(_blocks(cv2.resize(picture.luma(), (SAMPLES, SAMPLES))))
+    checked_shape(picture)
+    return _blocks(cv2.cvtColor(cv2.resize(picture, (SAMPLES, SAMPLES)), cv2.COLOR_BGR2GRAY))
+
+
+def _blocks(sampled: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     blocks = cv2.resize(sampled, (GRID, GRID), interpolation=cv2.INTER_AREA)
     return blocks.astype(np.uint8, copy=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,14 @@ class OutputOptions:
         for output in outputs:
             if output.exists() and any(output.samefile(file) for file in source.files):
                 raise UsageError(f"{output}: it is the source itself, and would be lost; name another file")
+
+    def undrawable(self, labels: Iterable[str]) -> str | None:
+        """Return which labels cannot be drawn, and what to do about it; None if all can, or none is to be."""
+        if not (self.save or self.show):
+            return None
+        from edgevid.draw import undrawable  # and a font with it
+
+        return undrawable(labels)
 
     def split(self, leave: Sequence[Path] = ()) -> Split:
         """Return in which parts outputs are written.

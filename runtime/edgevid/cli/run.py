@@ -160,6 +160,8 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
         }
         monitor.skipped = lambda: classifier.skipping.counts.frames if classifier.skipping else 0
         terminal.message(what_runs(classifier))
+        if lacking := options.outputs.undrawable(classifier.bundle.labels):
+            terminal.warning(lacking)
         progress = stack.enter_context(terminal.progress("frames"))
         task = progress.add_task(redact(source.name), total=_frames_expected(feed, options.max_frames))
         tally = Tally()

@@ -103,6 +103,10 @@ class Terminal:
         """Write a line of interest, unless --quiet."""
         self._tell("info", text, {})
 
+    def warning(self, text: str) -> None:
+        """Write a line that someone should look at, unless --quiet."""
+        self._tell("warning", text, {})
+
     def event(self, event: Event) -> None:
         """Write what happened to a source or an output, unless --quiet."""
         about = {"time": event.clock or utc_now(), "event": event.kind, "source_time": round(event.time, 6)}

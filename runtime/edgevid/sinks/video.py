@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import av
+from av.codec.context import Flags
 from av.container import OutputContainer
 from av.packet import Packet
 from av.video.frame import PictureType
@@ -33,7 +34,11 @@ LIVE_OPTIONS = {"tune": "zerolatency"}
 KEY_EVERY_S = 1.0
 # Written in fragments of a quarter of a second of video as it goes, so that what was written before a kill can be
 # played; an MP4 header waits for the first fragment, to know at what time the video begins.
-MP4_OPTIONS = {"movflags": "hybrid_fragmented+delay_moov", "frag_duration": "250000"}
+MP4_OPTIONS = {
+    "movflags": "hybrid_fragmented+delay_moov",
+    "frag_duration": "250000",
+    "movie_timescale": "90000",  # in which it says when the video begins; milliseconds would shift all frames
+}
 
 
 class Container(NamedTuple):
@@ -62,6 +67,8 @@ CONTAINERS = {
 BUFFER_BYTES = 1 << 18  # of FFmpeg's: it hands over most fragments at once
 # Timestamps finer than this overflow some players.
 FINEST_TIME_BASE = Fraction(1, 90_000)
+LONGEST_SIDE = 16_384  # pixels, of x264
+LONGEST_LAST_S = 1.0  # what a pause before the last frame says of how long that lasts
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,8 @@ class VideoSink(Sink):
     Args:
         path: the file to create; its suffix chooses the container.
         rate: the frame rate to state, frames per second.
-        time_base: the unit of the timestamps, in seconds.
+        time_base: the unit of the source's timestamps, in seconds; those of the file are as fine as they can be, since
+            another clip of the source may have another one.
         force: replace the file if it exists.
         live: frames come from a live source: they are written without delay, and reach the disk twice a second.
 
@@ -107,9 +115,11 @@ class VideoSink(Sink):
         self.name = path.name
         self._path = path
         self._rate = rate
-        self._time_base = max(time_base, FINEST_TIME_BASE)
+        self._time_base = max(time_base / max(1, time_base // FINEST_TIME_BASE), FINEST_TIME_BASE)
+        self._duration = round(1 / rate / self._time_base)
         self._force, self._live = force, live
         self._output: Output | None = None
+        self._begin = 0.0  # the time that is written as 0: that of the first frame where it is negative
         self._last_pts = -1
         self._last_key = -math.inf
         self._given = self._packets = self._saved = 0  # frames: taken, encoded, and in the file
@@ -121,12 +131,18 @@ class VideoSink(Sink):
             why = "it failed" if self._failed else "it is closed"
             raise SinkError(f"{self._path}: video cannot be written any more, {why}; open another")
         with self._failures():
-            output = self._output = self._output or self._opened(Canvas(frame.picture))
-            picture = output.canvas.paint(frame.picture)
+            if self._output is None:
+                self._output, self._begin = self._opened(frame), min(0.0, frame.time)
+            output = self._output
+            picture = output.canvas.paint(frame)
             annotate_planes(*output.canvas.planes, prediction)
             # Two frames with one timestamp, or a step back, would make the file invalid.
-            self._last_pts = max(round(frame.time / self._time_base), self._last_pts + 1)
-            picture.pts, picture.time_base = self._last_pts, self._time_base
+            pts = max(round((frame.time - self._begin) / self._time_base), self._last_pts + 1)
+            if self._given and not frame.gap_s:
+                self._duration = min(pts - self._last_pts, round(LONGEST_LAST_S / self._time_base))
+            self._last_pts = pts
+            # The next frame ends it; the last one lasts as long as the one before it.
+            picture.pts, picture.time_base, picture.duration = pts, self._time_base, self._duration
             picture.pict_type = self._picture_type(frame.time)
             self._mux(output, output.stream.encode(picture))
         self._given += 1
@@ -152,7 +168,14 @@ class VideoSink(Sink):
                 with suppress(OSError):
                     self._path.unlink()
 
-    def _opened(self, canvas: Canvas) -> Output:
+    def _opened(self, first: Frame) -> Output:
+        height, width = first.picture.shape[:2]
+        if max(height, width) > LONGEST_SIDE:
+            raise SinkError(
+                f"{self._path}: pictures of {width}×{height} pixels are too large for H.264 video, which has at most "
+                f"{LONGEST_SIDE} in each direction; make the source smaller, or write no video"
+            )
+        canvas = Canvas(first)
         kind, options, cover = CONTAINERS[self._path.suffix.lower()]
         file = EncodedFile(self._path, force=self._force, sync=self._live, cover=cover)
         container = av.open(file, "w", format=kind, options={"flush_packets": "1", **options}, buffer_size=BUFFER_BYTES)
@@ -162,8 +185,11 @@ class VideoSink(Sink):
         )
         stream.height, stream.width = canvas.shape
         stream.pix_fmt = CANVAS_FORMAT
+        if canvas.sample_aspect_ratio:
+            stream.codec_context.sample_aspect_ratio = canvas.sample_aspect_ratio
         stream.codec_context.colorspace, stream.codec_context.color_range = canvas.colors
         stream.codec_context.time_base = self._time_base
+        stream.codec_context.flags |= Flags.frame_duration  # by the rate all would last as long as the first clip's
         stream.codec_context.thread_count = max(1, available_cores() // 2)  # the others are the engines'
         return Output(file, container, stream, canvas)
 

@@ -44,6 +44,7 @@ class Frame:
         arrived: when it was there, in seconds of the monotonic clock.
         gap_s: how many seconds of the stream are missing before it; infinity where another begins.
         mark: whether it is to be classified.
+        sample_aspect_ratio: how wide a pixel is by its height; None where nobody says, which means square.
     """
 
     index: int
@@ -52,6 +53,7 @@ class Frame:
     arrived: float = field(default_factory=monotonic)
     gap_s: float = 0.0
     mark: Mark = Mark.CHANGED
+    sample_aspect_ratio: Fraction | None = None
 
     @property
     def image(self) -> Image:
