@@ -71,7 +71,7 @@ def open_video(name: str | Path, source: Source, *, force: bool = False) -> Sink
     path = Path(name)
     check_suffix(path, VIDEO_SUFFIXES)
     module = import_module("edgevid.sinks.video")
-    sink: Sink = module.VideoSink(path, source.rate, source.time_base, force, source.live)
+    sink: Sink = module.VideoSink(path, source.rate, source.time_base, force, source.live, source.duration)
     return sink
 
 

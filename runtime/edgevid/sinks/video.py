@@ -67,6 +67,9 @@ CONTAINERS = {
 BUFFER_BYTES = 1 << 18  # of FFmpeg's: it hands over most fragments at once
 # Timestamps finer than this overflow some players.
 FINEST_TIME_BASE = Fraction(1, 90_000)
+# From one frame to the next MP4 counts so far, 6.6 hours of the finest; coarser, it is 24 days.
+LONGEST_STEP_S = 2**31 * FINEST_TIME_BASE
+COARSE_TIME_BASE = Fraction(1, 1000)
 LONGEST_SIDE = 16_384  # pixels, of x264
 LONGEST_LAST_S = 1.0  # what a pause before the last frame says of how long that lasts
 
@@ -103,19 +106,28 @@ class VideoSink(Sink):
             another clip of the source may have another one.
         force: replace the file if it exists.
         live: frames come from a live source: they are written without delay, and reach the disk twice a second.
+        duration: how long the source is, in seconds; None where nobody knows.
 
     Raises:
         SinkError: the file exists and ``force`` is false, or its folder is absent.
     """
 
     def __init__(
-        self, path: Path, rate: Fraction, time_base: Fraction, force: bool = False, live: bool = False
+        self,
+        path: Path,
+        rate: Fraction,
+        time_base: Fraction,
+        force: bool = False,
+        live: bool = False,
+        duration: float | None = None,
     ) -> None:
         check_output(path, force)
         self.name = path.name
         self._path = path
         self._rate = rate
         self._time_base = max(time_base / max(1, time_base // FINEST_TIME_BASE), FINEST_TIME_BASE)
+        if live or (duration or 0) > LONGEST_STEP_S:  # a camera may be away for a day
+            self._time_base = COARSE_TIME_BASE
         self._duration = round(1 / rate / self._time_base)
         self._force, self._live = force, live
         self._output: Output | None = None
@@ -140,6 +152,7 @@ class VideoSink(Sink):
             pts = max(round((frame.time - self._begin) / self._time_base), self._last_pts + 1)
             if self._given and not frame.gap_s:
                 self._duration = min(pts - self._last_pts, round(LONGEST_LAST_S / self._time_base))
+            self._check_pause(pts)
             self._last_pts = pts
             # The next frame ends it; the last one lasts as long as the one before it.
             picture.pts, picture.time_base, picture.duration = pts, self._time_base, self._duration
@@ -147,6 +160,11 @@ class VideoSink(Sink):
             self._mux(output, output.stream.encode(picture))
         self._given += 1
         self.unsaved = self._given - self._saved
+
+    def _check_pause(self, pts: int) -> None:
+        if self._given and pts - self._last_pts >= 2**31 and CONTAINERS[self._path.suffix.lower()].kind == "mp4":
+            pause_s = float((pts - self._last_pts) * self._time_base)
+            raise SinkError(f"{self._path}: MP4 cannot hold a pause of {pause_s:.0f} s; write .mkv, or use --segment")
 
     def close(self) -> None:
         """Encode what is pending and complete the file; after a failure leave what can be played, and no empty file."""

@@ -70,6 +70,7 @@ class Source(ABC):
         rate: frames per second, as the source states it.
         time_base: the unit of its timestamps, in seconds.
         frame_count: how many frames it will yield, as far as it knows; None if it does not.
+        duration: how long it is, in seconds, as far as it knows; None if it does not.
         files: the files that it reads, which nothing must write over.
         broken: how many frames could not be decoded so far.
         gaps: how often a live source was lost and came back so far.
@@ -85,6 +86,7 @@ class Source(ABC):
     rate: Fraction
     time_base: Fraction
     frame_count: int | None = None
+    duration: float | None = None
     files: Sequence[Path] = ()
     broken: int = 0
     gaps: int = 0

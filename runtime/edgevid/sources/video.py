@@ -72,6 +72,7 @@ class VideoSource(Source):
         stated = (self._stream.average_rate, self._stream.guessed_rate)
         self.rate = min((_fraction(rate) for rate in stated if rate), default=DEFAULT_RATE)  # AVI has half frames
         self.time_base = _fraction(self._stream.time_base or 1 / self.rate)
+        self.duration = self._container.duration / av.time_base if self._container.duration else None
         self.frame_count = self._stream.frames or self._estimated_frames()
 
     def _begin(self) -> None:
@@ -286,8 +287,7 @@ class VideoSource(Source):
         return None
 
     def _estimated_frames(self) -> int | None:
-        duration = self._container.duration
-        return round(duration / av.time_base * self.rate) if duration else None
+        return round(self.duration * self.rate) if self.duration else None
 
 
 def discontinuity(name: str, time: float, jump_s: float) -> Event:
