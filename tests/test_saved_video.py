@@ -93,7 +93,6 @@ def times_of(saved: Path, predictions: Path) -> tuple[list[float], list[float], 
         (mixed_rates, (), ".mkv", 0.02),
         (mixed_rates, ("--stride", 3), ".mp4", 0.06),
         (mixed_rates, ("--segment", "1s"), ".mp4", None),
-        (mixed_rates, ("--realtime",), ".mp4", 0.02),
         (uneven, (), ".mp4", 0.1),
         (uneven, ("--start", "0.5"), ".mp4", None),
         (images, (), ".mp4", 0.04),
@@ -115,8 +114,7 @@ def test_saved_video_lasts_as_long_as_its_predictions(
     assert outcome.status == 0, outcome.err
     shown, told, length = times_of(saved, predictions)
     assert len(told) >= 5
-    coarse = suffix == ".mkv" or "--realtime" in options  # Matroska counts milliseconds, and so does a live recording
-    assert shown == pytest.approx(told, abs=6e-4 if coarse else 2e-5)
+    assert shown == pytest.approx(told, abs=6e-4 if suffix == ".mkv" else 2e-5)  # Matroska counts milliseconds
     if last_s:
         assert length == pytest.approx(told[-1] + last_s, abs=2e-3)
 
