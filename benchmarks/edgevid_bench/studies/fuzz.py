@@ -44,6 +44,7 @@ CONTAINERS = {"keras": ("keras", "h5", "saved"), "tf_keras": ("h5", "keras", "sa
 SIZES = (24, 32, 33, 48)
 ALLOWED_ERROR = 1e-4
 PICTURES = 4
+FRESH_AFTER = 20  # models: TensorFlow keeps something of each, and grows slow
 
 
 class Verdict(NamedTuple):
@@ -298,15 +299,18 @@ def main() -> None:
     import edgevid_convert.engine  # noqa: F401 - TensorFlow and both of Keras, set up as for a conversion
 
     started, verdicts = time.monotonic(), []
-    with kept_worker():
-        for library in arguments.library.split(","):
-            for seed in range(arguments.seed, arguments.seed + arguments.count):
-                with tempfile.TemporaryDirectory() as folder:
-                    verdicts.append(judge(library, seed, Path(folder), arguments.calibrate))
-                counts = Counter(each.word for each in verdicts)
-                sys.stderr.write(f"{library} {seed}: {verdicts[-1].word}  {dict(counts)}\n")
-                if arguments.output:  # after each: the whole takes a while, and an interruption shall not cost it
-                    arguments.output.write_text(report(verdicts, time.monotonic() - started, arguments))
+    last = arguments.seed + arguments.count
+    for library in arguments.library.split(","):
+        for first in range(arguments.seed, last, FRESH_AFTER):
+            with kept_worker():
+                for seed in range(first, min(first + FRESH_AFTER, last)):
+                    with tempfile.TemporaryDirectory() as folder:
+                        verdicts.append(judge(library, seed, Path(folder), arguments.calibrate))
+                    counts = Counter(each.word for each in verdicts)
+                    sys.stderr.write(f"{library} {seed}: {verdicts[-1].word}  {dict(counts)}\n")
+                    if arguments.output:  # after each: the whole takes a while, and an interruption shall not cost it
+                        arguments.output.write_text(report(verdicts, time.monotonic() - started, arguments))
+            import_module(library).backend.clear_session()
     sys.stdout.write(report(verdicts, time.monotonic() - started, arguments))
 
 
