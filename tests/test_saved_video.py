@@ -153,6 +153,14 @@ def test_a_picture_on_its_side_has_its_pixels_on_their_side(tmp_path: Path, bund
     assert shape_of(tmp_path / "saved.mp4") == (72, 96, Fraction(3, 4))
 
 
+def test_the_shape_of_pixels_may_change_in_mid_stream(tmp_path: Path) -> None:
+    parts = [write_shaped(tmp_path / f"{ratio}.h264", Fraction(ratio), count=20) for ratio in (3, 1)]
+    (tmp_path / "both.h264").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with open_source(tmp_path / "both.h264") as source:
+        ratios = [frame.sample_aspect_ratio for frame in source]
+    assert (ratios[0], ratios[-1]) == (3, 1)
+
+
 def last_image(path: Path) -> Image:
     frames: list[Frame] = []
     with open_source(path) as source:

@@ -18,6 +18,7 @@ __all__ = ["CANVAS_FORMAT", "Canvas"]
 CANVAS_FORMAT = "yuv420p"
 # FFmpeg's numbers, which are those of ITU-T H.273.
 MATRIX_NUMBERS: dict[Matrix, int] = {"unspecified": 2, "bt601": 6, "bt709": 1, "bt2020": 9}
+SQUARE = Fraction(1)
 
 
 class Canvas:
@@ -46,22 +47,23 @@ class Canvas:
 
     def paint(self, frame: Frame) -> VideoFrame:
         """Copy a picture, converted or fitted if it has to be, and return what holds it until the next call."""
-        picture, same_pixels = frame.picture, frame.sample_aspect_ratio == self.sample_aspect_ratio
-        if isinstance(picture, Planes) and same_pixels and self._fits(picture):
+        picture, stretch = frame.picture, self._stretch(frame)
+        if isinstance(picture, Planes) and stretch == 1 and self._fits(picture):
             for own, plane in zip(self.planes, picture.arrays(), strict=True):
                 np.copyto(own, plane)
         else:
-            stretch = (
-                Fraction(1)
-                if same_pixels
-                else (frame.sample_aspect_ratio or 1) / (self.sample_aspect_ratio or Fraction(1))
-            )
             self._use(self._converted(_fitted(frame.image, self.shape[1], self.shape[0], stretch)))
         return self._frame
 
     def _use(self, frame: VideoFrame) -> None:
         self._frame = frame
         self.planes = plane_arrays(frame)
+
+    def _stretch(self, frame: Frame) -> Fraction:
+        """Return how much wider a frame's pixels are than ours."""
+        if frame.sample_aspect_ratio == self.sample_aspect_ratio:
+            return SQUARE
+        return (frame.sample_aspect_ratio or SQUARE) / (self.sample_aspect_ratio or SQUARE)
 
     def _fits(self, planes: Planes) -> bool:
         colors = planes.matrix, planes.full_range
