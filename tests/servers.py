@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 import socket
 import subprocess
 import threading
@@ -86,7 +87,7 @@ def http_server(handler: Any, address: str = "127.0.0.1") -> Iterator[str]:
     """Serve HTTP in this process; yields the URL of its root."""
     with ThreadingHTTPServer((address, 0), handler) as server:
         server.daemon_threads, server.block_on_close = True, False
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         try:
             yield f"http://{address}:{server.server_port}"
         finally:
@@ -110,6 +111,58 @@ class Locked(Quiet):
         self.send_header("WWW-Authenticate", 'Basic realm="clips"')
         self.send_header("Content-Length", "0")
         self.end_headers()
+
+
+class Web(Quiet):
+    """Serves files over HTTP/1.1 or as 1.0, part by part, and in the other ways that there are.
+
+    Attributes:
+        sends_parts: whether a client may ask for a part of a file.
+        length: how it says where a body ends: ``stated``, ``chunked``, or ``untold``, which is where it hangs up.
+        hangs_up: when it ends a connection: ``asked`` by the client, or ``always``, both without a word.
+        whole: what share of a body it sends before it hangs up.
+        mute: the numbers of the requests that it hangs up on without an answer.
+        asked: the paths it was asked for.
+    """
+
+    protocol_version = "HTTP/1.1"
+    sends_parts, length, hangs_up, whole = True, "stated", "asked", 1.0
+    mute: tuple[int, ...] = ()
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        """Serve a file, or a part of it."""
+        self.asked.append(self.path)
+        if len(self.asked) in self.mute:
+            self.close_connection = True
+            return
+        path = Path(self.translate_path(self.path))
+        if not path.exists():
+            self.send_error(404)
+            return
+        data = path.read_bytes()
+        part = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if self.sends_parts else None
+        first, last = (int(part[1]), int(part[2] or len(data) - 1)) if part else (0, len(data) - 1)
+        self.send_response(206 if part else 200)
+        if part:
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+        body = data[first : last + 1]
+        if self.length == "stated":
+            self.send_header("Content-Length", str(len(body)))
+        elif self.length == "chunked":
+            self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        sent = body[: round(len(body) * self.whole)]
+        chunks = [sent[at : at + 5000] for at in range(0, len(sent), 5000)] + [b""] * (self.whole == 1.0)
+        with contextlib.suppress(ConnectionError):
+            for chunk in chunks:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk) if self.length == "chunked" else chunk)
+        self.close_connection |= self.hangs_up == "always" or self.length == "untold" or self.whole < 1.0
+
+
+def web(folder: Path, **ways: Any) -> Any:
+    """Return what serves the files of a folder in the ways that are attributes of :class:`Web`."""
+    return partial(type("Web", (Web,), {"asked": [], **ways}), directory=str(folder))
 
 
 class Halting(Quiet):
