@@ -28,6 +28,7 @@ from edgevid.events import Event
 from edgevid.heap import keep_small
 from edgevid.pooling import FEATURE_POOLINGS, POOLINGS
 from edgevid.sinks import STDOUT
+from edgevid.sinks.base import check_apart
 from edgevid.sinks.verdicts import Record, VerdictFile, json_line, printable
 from edgevid.sources import SAMPLE_NAMES
 from edgevid.sources.archive import Clip, find_clips
@@ -116,6 +117,8 @@ def _classify(options: ClassifyOptions, terminal: Terminal) -> int:
     bundle_name, clips = _what_is_named(options, terminal)
     file = _output(options, clips)
     bundle = find_bundle(bundle_name, options.require_signature)
+    if file:
+        check_apart([("--output", file.path)], {"a file of the bundle": bundle.path.iterdir()})
     signals: list[int] = []
     keep_small()  # each clip has threads of its own
     with ExitStack() as stack:
@@ -187,8 +190,7 @@ def _output(options: ClassifyOptions, clips: Sequence[Clip]) -> VerdictFile | No
         raise UsageError("--resume: it goes on with an --output file; name one, and leave out --force")
     if path is None:
         return None
-    if path.exists() and any(path.samefile(file) for clip in clips for file in clip.files if file.exists()):
-        raise UsageError(f"{path}: it is one of the clips, and would be lost; name another file")
+    check_apart([("--output", path)], {"one of the clips": (file for clip in clips for file in clip.files)})
     return VerdictFile(path, force=options.force, resume=options.resume)
 
 
