@@ -143,7 +143,7 @@ class AnimationSource(Source):
 def open_image(path: Path, tell: Callable[[Event], None] = lambda event: None) -> Source | None:
     """Open a file that is an image or an animation, by its first bytes; return None for one that is neither."""
     count = count_pictures(path)
-    if count > 1 and _first_bytes(path) not in TIFF and hasattr(cv2, "imreadanimation"):
+    if count > 1 and _first_bytes(path) not in TIFF:
         return AnimationSource(path, count)
     return ImageFolderSource(path, [path], tell) if count else None
 
@@ -242,9 +242,10 @@ def _named_for_opencv(path: Path) -> Iterator[str]:
 
 @contextmanager
 def _silent_opencv() -> Iterator[None]:
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    log: Any = cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2  # which is where OpenCV 4 has it
+    level = log.getLogLevel()
+    log.setLogLevel(0)
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        log.setLogLevel(level)
