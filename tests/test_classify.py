@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import pty
 import re
@@ -255,7 +256,7 @@ def test_what_was_interrupted_goes_on(
     clips, output = tmp_path / "clips", tmp_path / "out.jsonl"
     clips.mkdir()
     for index in range(40):
-        (clips / f"{index}.mp4").symlink_to(clip)
+        os.link(clip, clips / f"{index}.mp4")  # a link by name would be the same clip
     options = ["classify", str(clips), str(bundle_path), "--output", str(output), "--top-k", "2"]
     process = subprocess.Popen(
         [sys.executable, "-m", "edgevid", *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
@@ -319,3 +320,41 @@ def test_what_has_changed_or_failed_is_done_again(
     assert "--pool mean --stride 1" in other.error
     assert Path(f"out{suffix}").read_bytes() == nothing_to_do
     assert cli("classify", "clips", bundle_path, "--output", f"out{suffix}", "--pool", "max", "--force").status == 0
+
+
+# What comes from outside, on lines and in columns.
+
+ODD_NAME, ODD_SHOWN = "tab\there\nand \x1b[31m.mp4", r"tab\there\nand \x1b[31m.mp4"
+
+
+def test_the_table_has_a_line_a_clip_whatever_clips_and_labels_are_called(
+    cli: Cli, three: Path, bundle_path: Path, tmp_path: Path
+) -> None:
+    shutil.copyfile(three / "red.mp4", tmp_path / ODD_NAME)
+    (tmp_path / "broken\n.mp4").write_bytes(b"no video")
+    bundle = Path(shutil.copytree(bundle_path, tmp_path / "odd.edgevid"))
+    relabel(bundle, {"red": "red\t\x1b]0;title\x07\u202e"})
+    outcome = cli("classify", tmp_path / "*.mp4", "--bundle", bundle)
+    rows = [line.split("\t") for line in outcome.out.split("\n")[:-1]]
+    assert [len(row) for row in rows] == [6, 6, 6]
+    assert rows[2][:2] == [f"{tmp_path}/{ODD_SHOWN}", r"red\t\x1b]0;title\x07\u202e"]
+    assert rows[1][0] == rf"{tmp_path}/broken\n.mp4"
+    outcome = cli("classify", tmp_path / "*.mp4", "--bundle", bundle, "--output", "-")
+    assert read_jsonl(outcome.out)[1]["clip"] == f"{tmp_path}/{ODD_NAME}"
+    assert read_jsonl(outcome.out)[1]["label"] == "red\t\x1b]0;title\x07\u202e"
+    outcome = cli("run", bundle, "--source", tmp_path / ODD_NAME)
+    assert outcome.status == 0
+    assert ODD_SHOWN in outcome.out
+    assert r"red\t\x1b]0;title\x07\u202e 0." in outcome.out
+    outcome = cli("run", bundle, "--source", tmp_path / "broken\n.mp4")
+    assert outcome.status == 1
+    assert not {"\x1b", "\x07", "\u202e"} & set(outcome.out + outcome.err)
+
+
+def relabel(bundle: Path, names: dict[str, str]) -> None:
+    """Give labels of a bundle other names."""
+    labels, manifest = bundle / "labels.txt", bundle / "edgevid.json"
+    before = labels.read_bytes()
+    labels.write_text("".join(f"{names.get(name, name)}\n" for name in before.decode().splitlines()))
+    old, new = (hashlib.sha256(data).hexdigest() for data in (before, labels.read_bytes()))
+    manifest.write_text(manifest.read_text().replace(old, new))

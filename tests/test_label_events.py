@@ -183,7 +183,10 @@ def test_a_program_that_is_killed_is_told(cli: Cli, bundle_path: Path, clip: Pat
         (("--on-event", ""), "there is no program ''"),
         (("--events", "events.csv"), "expected a name ending in .jsonl"),
         (("--events", "-", "--predictions", "-"), "both would go to stdout"),
-        (("--events", "x.jsonl", "--predictions", "x.jsonl"), "two of --save, --predictions, --events and --health"),
+        (
+            ("--events", "x.jsonl", "--predictions", "x.jsonl"),
+            "--events x.jsonl: --predictions is written to this file",
+        ),
         (("--method", "hmm", "--window", "2s"), "window 2s: the method hmm has stay instead"),
         (
             ("--half-life", "2s"),

@@ -241,7 +241,7 @@ def test_a_health_file_replaces_nothing_else(cli: Cli, bundle_path: Path, clip: 
     assert cli("run", bundle_path, "--source", clip, "--health", tmp_path / "precious").status == 0
     both = tmp_path / "both.jsonl"
     same = cli("run", bundle_path, "--source", clip, "--health", both, "--predictions", both, "--force")
-    assert (same.status, "and --health name this file" in same.error) == (2, True)
+    assert (same.status, "is written to this file, too" in same.error) == (2, True)
 
 
 @pytest.mark.parametrize(

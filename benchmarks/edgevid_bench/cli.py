@@ -17,7 +17,8 @@ from edgevid.cli.terminal import Terminal, common_options, completing, completin
 from edgevid.errors import GateError, MissingExtraError, UsageError
 from edgevid.manifest import VARIANT_IDS
 from edgevid.measured import MeasuredRow, remember
-from edgevid.sources import SAMPLE_NAMES
+from edgevid.sinks.base import check_apart
+from edgevid.sources import SAMPLE_NAMES, open_file
 from edgevid.units import time_seconds
 from edgevid_bench.baseline import check_baseline
 from edgevid_bench.options import BenchOptions
@@ -143,6 +144,9 @@ def bench(
         check_report(path, force)
     old = read_report(baseline) if baseline else None
     opened = find_bundle(bundle)
+    with open_file(chosen["source"]) as source:
+        read = {"the source itself": source.files, "a file of the bundle": opened.path.iterdir()}
+        check_apart([("--output", path) for path in output], read)
     options = BenchOptions(
         backends=listed(backends),
         devices=listed(devices),

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from edgevid.cli.terminal import Terminal, common_options
+from edgevid.cli.terminal import Terminal, common_options, printable
 from edgevid.errors import UsageError
-from edgevid.sinks.base import check_output
+from edgevid.sinks.base import check_apart, check_output
 from edgevid_bench.cli import check_packages
 from edgevid_bench.compare import COLUMNS, Standing, compare, remarks, verdict
 from edgevid_bench.output.writers import csv_text, markdown_table, write_text
@@ -61,6 +61,7 @@ def compare_command(
         if path.suffix.lower() not in WRITERS:
             raise UsageError(f"--output {path}: expected a file name that ends in {', '.join(WRITERS)}")
         check_output(path, force)
+    check_apart([("--output", path) for path in output], {"one of the reports": reports})
     named = {path.stem: path for path in reports}
     if len(named) < len(reports):
         raise UsageError("two reports have one file name, and machines are called by it; rename one of the files")
@@ -79,7 +80,7 @@ def _table(standings: Sequence[Standing]) -> Table:
     for column in columns:
         table.add_column(column, no_wrap=True, justify="left" if column in TEXT_COLUMNS else "right")
     for standing in standings:
-        table.add_row(*(COLUMNS[column](standing) for column in columns))
+        table.add_row(*(printable(COLUMNS[column](standing)) for column in columns))
     return table
 
 

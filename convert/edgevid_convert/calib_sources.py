@@ -1,4 +1,4 @@
-"""Which clips and pictures ``--calib`` means: files, folders, patterns and samples; looks at no content."""
+"""Which clips and pictures ``--calib`` means: files, folders, patterns and samples."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from edgevid.errors import SourceError, UsageError
 from edgevid.sample import sample_clip
 from edgevid.secrets import redact
 from edgevid.sources import GSTREAMER_PREFIX, SAMPLE_PREFIX, STDIN
+from edgevid.sources.files import files_in, is_clip, is_image, left_out, matching
 
-__all__ = ["CalibSource", "find_calib", "source_names"]
+__all__ = ["CalibSource", "find_calib", "is_still", "not_read", "source_names"]
 
 EXPECTED = "expected a video, a picture, a folder of them, or a pattern such as 'clips/*.mp4'"
 MOST_NAMED = 10  # sources, in a bundle
@@ -47,15 +48,13 @@ def find_calib(names: Iterable[str]) -> list[CalibSource]:
         SourceError: a name leads nowhere, or to a folder with neither videos nor pictures in it.
         MissingExtraError: a sample is named and the [sample] extra is not installed.
     """
-    from edgevid.sources.images import IMAGE_SUFFIXES
-
     seen: set[Path] = set()
     clips: list[CalibSource] = []
     sets: dict[str, list[Path]] = {}
     for name in names:
         new = {file.resolve(): file for file in _files(name)}
         for file in (file for resolved, file in new.items() if resolved not in seen):
-            if file.suffix.lower() in IMAGE_SUFFIXES:
+            if is_still(file):
                 sets.setdefault("" if Path(name) == file else name, []).append(file)
             else:
                 clips.append(CalibSource(name if name.startswith(SAMPLE_PREFIX) else str(file), (file,), False))
@@ -75,17 +74,29 @@ def source_names(names: Sequence[str]) -> tuple[str, ...]:
     return (*short, *([f"{more} more"] if more > 0 else []))
 
 
+def is_still(path: Path) -> bool:
+    """Return whether it is one picture, and no animation."""
+    from edgevid.sources.images import is_animated  # OpenCV comes with it
+
+    return is_image(path) and not is_animated(path)
+
+
+def not_read(names: Iterable[str]) -> list[str]:
+    """Return which folders have images of kinds that are not read, for reading, a line each."""
+    folders = [name for name in names if Path(name).is_dir()]
+    remarks = {name: left_out(files_in(name)) for name in folders}
+    return [f"--calib {name}: {remark}" for name, remark in remarks.items() if remark]
+
+
 def _files(name: str) -> list[Path]:
     """Return the files that one name stands for."""
-    from edgevid.sources.images import natural_order
-
     if not name or name == STDIN or name.startswith(GSTREAMER_PREFIX) or "://" in name:
         raise UsageError(f"--calib {redact(name)!r}: {EXPECTED}; record a stream first")
     if name.startswith(SAMPLE_PREFIX):
         return [sample_clip(name.removeprefix(SAMPLE_PREFIX))]
     path = Path(name)
     if path.is_dir():
-        return _inside(path) or _nothing(name, "no videos and no images in it", _visible(path))
+        return _inside(path) or _nothing(name, "no videos and no images in it", files_in(path))
     if path.exists():
         return [path]
     folder = _before_wildcards(name)
@@ -93,25 +104,16 @@ def _files(name: str) -> list[Path]:
         raise SourceError(f"--calib {redact(name)}: no such file or folder; {EXPECTED}")
     if not folder.is_dir():
         raise SourceError(f"--calib {name}: no such folder as {folder}; {EXPECTED}")
-    matching = sorted(map(Path, glob.glob(name, recursive=True)), key=natural_order)  # noqa: PTH207 - any folder
-    if not matching:
+    named = matching(name)
+    if not named:
         return _nothing(name, "nothing has such a name", folder.iterdir())
-    found = [file for match in matching for file in (_inside(match) if match.is_dir() else [match])]
-    return found or _nothing(name, "no videos and no images in these folders", matching)
+    found = [file for match in named for file in (_inside(match) if match.is_dir() else [match])]
+    return found or _nothing(name, "no videos and no images in these folders", named)
 
 
 def _inside(folder: Path) -> list[Path]:
     """Return the videos and pictures of a folder and of the folders in it."""
-    from edgevid.sources.archive import CLIP_SUFFIXES
-    from edgevid.sources.images import IMAGE_SUFFIXES, natural_order
-
-    known = CLIP_SUFFIXES | IMAGE_SUFFIXES
-    return sorted((file for file in _visible(folder) if file.suffix.lower() in known), key=natural_order)
-
-
-def _visible(folder: Path) -> list[Path]:
-    inside = (file for file in folder.rglob("*") if file.is_file())
-    return [file for file in inside if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+    return [file for file in files_in(folder) if is_clip(file) or is_image(file)]
 
 
 def _nothing(name: str, problem: str, instead: Iterable[Path]) -> list[Path]:

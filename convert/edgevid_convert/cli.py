@@ -21,6 +21,7 @@ from edgevid.cli.terminal import Terminal, common_options, completing, listed
 from edgevid.errors import MissingExtraError, UsageError
 from edgevid.manifest import Activation, ColorOrder, Fit, Resize
 from edgevid.quiet import captured
+from edgevid_convert.calib_sources import not_read
 from edgevid_convert.gate import check_gate, choice
 from edgevid_convert.loading.containers import is_model
 from edgevid_convert.numbers import comma_numbers
@@ -341,7 +342,7 @@ def outcome(bundle: Bundle) -> list[str | Table]:
 
 def _remarks(options: ConvertOptions, bundle: Bundle) -> list[str]:
     """Return what the user should know or may have forgotten, a line each."""
-    remarks = list(bundle.manifest.remarks)
+    remarks = [*bundle.manifest.remarks, *not_read(options.calib)]
     remarks += [f"{variant_id} was left out: {reason}" for variant_id, reason in bundle.manifest.left_out.items()]
     rejected = [f"{variant.id} {variant.rejected}" for variant in bundle.manifest.variants if variant.rejected]
     if rejected:

@@ -14,15 +14,13 @@ import numpy as np
 from edgevid.errors import ModelError, SourceError, UsageError
 from edgevid.manifest import Accuracy, OutputSpec
 from edgevid.preprocess import Preprocessor
-from edgevid.sources.archive import CLIP_SUFFIXES
-from edgevid.sources.images import IMAGE_SUFFIXES
-from edgevid_convert.calib_sources import find_calib
+from edgevid.sources.files import is_clip, is_image
+from edgevid_convert.calib_sources import find_calib, is_still
 from edgevid_convert.frames import Clip, read_still, sample_clip_frames
 from edgevid_convert.parity import Scores, smoothed_labels
 
 __all__ = ["LabelledClip", "measure_accuracy", "sample_labelled"]
 
-KNOWN_SUFFIXES = IMAGE_SUFFIXES | CLIP_SUFFIXES
 CSV_COLUMNS = ("clip", "label")
 ENOUGH_FRAMES = 5  # of a class, to call it the worst
 MOST_NAMED = 5
@@ -75,10 +73,11 @@ def sample_labelled(
     listed = list(_in_folders(path) if path.is_dir() else _in_csv(path))
     if not listed:
         raise SourceError(f"--eval {path}: no clips and no images in it; expected {EXPECTED}")
+    listed = _each_once(path, listed)
     _check_labels(path, {label for _, label in listed}, labels)
     _check_apart(path, {file.resolve() for file, _ in listed}, calib)
     chosen = [listed[index] for index in np.linspace(0, len(listed) - 1, min(most, len(listed))).round().astype(int)]
-    longer = [file for file, _ in chosen if not _is_image(file)]
+    longer = [file for file, _ in chosen if not is_still(file)]
     per_clip = (most - (len(chosen) - len(longer))) // max(1, len(longer))  # an image has one frame, and no more
     if length:
         per_clip = max(1, per_clip // length)
@@ -116,7 +115,7 @@ def _in_folders(path: Path) -> Iterator[tuple[Path, str]]:
     for folder in sorted(path.iterdir()):
         if folder.is_dir() and not folder.name.startswith("."):
             entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-            found = [entry for entry in entries if entry.is_dir() or entry.suffix.lower() in KNOWN_SUFFIXES]
+            found = [entry for entry in entries if entry.is_dir() or is_clip(entry) or is_image(entry)]
             if not found:
                 raise SourceError(f"--eval {folder}: no clips and no images in it; expected {EXPECTED}")
             yield from ((entry, folder.name) for entry in found)
@@ -136,6 +135,18 @@ def _in_csv(path: Path) -> Iterator[tuple[Path, str]]:
         if not file_named.exists():
             raise SourceError(f"--eval {path}: line {number}: {file_named}: no such file or folder")
         yield file_named, label.strip()
+
+
+def _each_once(path: Path, listed: Sequence[tuple[Path, str]]) -> list[tuple[Path, str]]:
+    """Return each clip once, whatever links lead to it; refuse one that is said to be two things."""
+    first: dict[Path, tuple[Path, str]] = {}
+    for file, label in listed:
+        other, other_label = first.setdefault(file.resolve(), (file, label))
+        if label != other_label:
+            raise UsageError(
+                f"--eval {path}: {file} is labelled {label!r}, and {other}, the same file, {other_label!r}; keep one"
+            )
+    return list(first.values())
 
 
 def _check_labels(path: Path, given: set[str], labels: Sequence[str]) -> None:
@@ -163,14 +174,10 @@ def _check_apart(path: Path, files: set[Path], calib: Sequence[str]) -> None:
             raise UsageError(f"--eval {path}: {shared[0]} is in --calib {name} too; judge by others")
 
 
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_SUFFIXES and not file.is_dir()
-
-
 def _clip(
     file: Path, preprocessor: Preprocessor, most: int, on_frame: Callable[[str, int, int | None], None], length: int
 ) -> Clip:
-    if not _is_image(file):
+    if not is_still(file):
         clip = sample_clip_frames(str(file), preprocessor, most, on_frame, length)
         if not clip.frames:
             raise UsageError(f"--eval {file}: fewer frames than the {length} that the model takes at a time")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,7 +140,7 @@ class ConvertOptions:
                 "--calib VIDEO or FOLDER, with tflite among --formats and int8-full among --precision"
             )
         self._check_paths()
-        check_output(self.output, self.force)
+        check_output(self.output, self.force, self._read())
 
     @property
     def normalization(self) -> Normalization:
@@ -178,6 +179,11 @@ class ConvertOptions:
             if variant_id.split("-", 1)[0] in (self.formats or FORMATS) and variant_id.split("-", 1)[1] in wanted
         )
 
+    def _read(self) -> Iterator[Path]:
+        """Yield the files and folders that are read."""
+        yield from filter(None, (self.model, self.labels, self.custom_objects, self.evaluation))
+        yield from (file for source in find_calib(self.calib) for file in source.files)
+
     def _check_paths(self) -> None:
         if not self.model.exists():
             raise ModelError(f"{self.model}: no such model; expected a .keras or .h5 file, or a SavedModel folder")
@@ -196,11 +202,11 @@ class ConvertOptions:
             )
 
 
-def check_output(output: Path, force: bool) -> None:
-    """Check that a bundle can be written under a name, before any work.
+def check_output(output: Path, force: bool, read: Iterable[Path]) -> None:
+    """Check that a bundle can be written under a name, before any work; ``read`` is what it is made of.
 
     Raises:
-        UsageError: the name is not one of a bundle.
+        UsageError: the name is not one of a bundle; or something that is read is in the bundle to be replaced.
         BundleError: it exists, and is not to be replaced or no bundle; or its folder cannot be written.
     """
     if output.suffix != BUNDLE_SUFFIX:
@@ -209,6 +215,8 @@ def check_output(output: Path, force: bool) -> None:
         raise BundleError(f"{output}: it exists already; name another with --output, or use --force")
     if output.exists() and not (output / MANIFEST_FILE).is_file():
         raise BundleError(f"{output}: it exists and is no bundle, so --force keeps it; use --output")
+    if output.exists() and (inside := [path for path in read if output.resolve() in path.resolve().parents]):
+        raise UsageError(f"{inside[0]}: it is in {output}, and would be lost with it; name another --output")
     if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
         raise BundleError(f"{output}: the folder {output.parent.resolve()} cannot be written; use --output")
 

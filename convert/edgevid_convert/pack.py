@@ -103,7 +103,7 @@ def pack_model(options: PackOptions) -> Bundle:
         MissingExtraError: its engine is not installed.
         BundleError: the output exists, and ``options.force`` is false.
     """
-    check_output(options.output, options.force)
+    check_output(options.output, options.force, filter(None, (options.model, options.labels)))
     format_ = FORMAT_OF.get(options.model.suffix.lower())
     if format_ is None:
         raise ModelError(f"{options.model}: expected a .tflite or .onnx file; for a Keras model use edgevid convert")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +23,8 @@ from edgevid.manifest import MANIFEST_FILE
 from edgevid.methods import METHODS
 from edgevid.signature import SUFFIX
 from edgevid.sinks import check_suffix
-from edgevid.sinks.base import check_output
-from edgevid.sources import SAMPLE_NAMES
+from edgevid.sinks.base import check_apart, check_output
+from edgevid.sources import SAMPLE_NAMES, open_file
 from edgevid.units import time_seconds
 from edgevid_bench.output.writers import csv_text, markdown_table, write_text
 from edgevid_bench.tuning.streams import Stream, read_stream, read_truth
@@ -104,6 +104,9 @@ def tune(terminal: Terminal, /, **options: Any) -> int:
         raise UsageError(f"--max-delay {options['max_delay']}: expected a time such as 2s or 500ms")
     bundle = find_bundle(options["bundle"])
     _check_bundle(bundle, options["dry_run"])
+    read = {"one of the clips": _files(options["clips"]), "a file of the bundle": bundle.path.iterdir()}
+    truth = [options["truth"]] if options["truth"] else []
+    check_apart([("--output", path) for path in options["output"]], {**read, "the --truth": truth})
     with take_engine(options).load(bundle, False, terminal) as classifier:
         streams = _read(classifier, options["clips"], options["truth"], terminal)
     points = _measured(methods, streams, terminal)
@@ -163,6 +166,12 @@ def _check_choice(points: Sequence[Point], best: Sequence[Point], max_delay: str
             f"--max-delay {max_delay}: nine true labels of ten take {soonest:.2f} s to be shown, at best; "
             "give a longer one, or look whether --truth fits the clip"
         )
+
+
+def _files(clips: Sequence[str]) -> Iterator[Path]:
+    for clip in clips:
+        with open_file(clip) as source:
+            yield from source.files
 
 
 def _read(classifier: VideoClassifier, clips: Sequence[str], truth: Path | None, terminal: Terminal) -> list[Stream]:

@@ -17,7 +17,7 @@ import click
 from edgevid._version import __version__
 from edgevid.cli.signals import Terminated, raised_in
 from edgevid.cli.terminal import Terminal, common_options
-from edgevid.errors import EdgevidError
+from edgevid.errors import EdgevidError, SinkError
 from edgevid.quiet import show_all
 from edgevid.secrets import hide_arguments
 
@@ -76,6 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # where the locale has no such letter, better an escape than a crash
             stream.reconfigure(errors="backslashreplace")
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed from the start: it would be that of the next file, into which engines would print
+            os.open(os.devnull, os.O_RDWR)
     hide_arguments()
     show_all(False)
     with closing(Terminal()) as terminal:
@@ -85,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _status(arguments: Sequence[str] | None, terminal: Terminal) -> int:
     try:
+        if sys.stdout is None:
+            raise SinkError("stdout: it is closed; give results a place to go, /dev/null say")
         with raised_in(terminal):
             status = cli.main(
                 args=None if arguments is None else list(arguments),

@@ -24,9 +24,11 @@ from edgevid.cli.signals import stop_on_signals
 from edgevid.cli.terminal import Terminal, common_options, completing_paths
 from edgevid.cli.verdict_table import VerdictTable
 from edgevid.errors import EdgevidError, UsageError
+from edgevid.events import Event
 from edgevid.heap import keep_small
 from edgevid.pooling import FEATURE_POOLINGS, POOLINGS
 from edgevid.sinks import STDOUT
+from edgevid.sinks.base import check_apart
 from edgevid.sinks.verdicts import Record, VerdictFile, json_line, printable
 from edgevid.sources import SAMPLE_NAMES
 from edgevid.sources.archive import Clip, find_clips
@@ -112,9 +114,11 @@ class ClassifyOptions:
 
 def _classify(options: ClassifyOptions, terminal: Terminal) -> int:
     Pick(options.stride, options.max_fps)  # what is out of range is told before anything is loaded
-    bundle_name, clips = _what_is_named(options)
+    bundle_name, clips = _what_is_named(options, terminal)
     file = _output(options, clips)
     bundle = find_bundle(bundle_name, options.require_signature)
+    if file:
+        check_apart([("--output", file.path)], {"a file of the bundle": bundle.path.iterdir()})
     signals: list[int] = []
     keep_small()  # each clip has threads of its own
     with ExitStack() as stack:
@@ -134,7 +138,7 @@ def _classify(options: ClassifyOptions, terminal: Terminal) -> int:
         for clip in clips:
             record = kept.get(printable(clip.name))
             if record is None:
-                record = _record(clip, classifier, options, settings, stop, progress.begin(clip))
+                record = _record(clip, classifier, options, settings, stop, progress.begin(clip), terminal.event)
                 if stop.is_set():
                     break
                 if file:
@@ -156,7 +160,7 @@ def _classify(options: ClassifyOptions, terminal: Terminal) -> int:
     return 0
 
 
-def _what_is_named(options: ClassifyOptions) -> tuple[str | None, list[Clip]]:
+def _what_is_named(options: ClassifyOptions, terminal: Terminal) -> tuple[str | None, list[Clip]]:
     """Return the bundle, if one is named, and the clips.
 
     Raises:
@@ -173,7 +177,7 @@ def _what_is_named(options: ClassifyOptions) -> tuple[str | None, list[Clip]]:
         raise UsageError(
             f"no clips named beside {bundles[0]}; expected files, folders or patterns such as 'clips/*.mp4'"
         )
-    clips = find_clips(names)
+    clips = find_clips(names, terminal.event)
     if not any(clip.files for clip in clips):
         clips[0].open().close()  # says why
     return next(iter(bundles), None), clips
@@ -186,8 +190,7 @@ def _output(options: ClassifyOptions, clips: Sequence[Clip]) -> VerdictFile | No
         raise UsageError("--resume: it goes on with an --output file; name one, and leave out --force")
     if path is None:
         return None
-    if path.exists() and any(path.samefile(file) for clip in clips for file in clip.files if file.exists()):
-        raise UsageError(f"{path}: it is one of the clips, and would be lost; name another file")
+    check_apart([("--output", path)], {"one of the clips": (file for clip in clips for file in clip.files)})
     return VerdictFile(path, force=options.force, resume=options.resume)
 
 
@@ -231,12 +234,13 @@ def _record(
     settings: str,
     stop: threading.Event,
     on_frame: Callable[[int, int | None], None],
+    tell: Callable[[Event], None],
 ) -> Record:
     """Classify a clip; return its verdict, or what kept it from having one, and what it is known by again."""
     name, known = printable(clip.name), {**clip.state(), "settings": settings}
     try:
         verdict = classifier.classify_clip(
-            clip.open(),
+            clip.open(tell),
             options.stride,
             pooling=options.pool,
             max_fps=options.max_fps,

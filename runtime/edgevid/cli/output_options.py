@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from edgevid.bundle import Bundle
 from edgevid.cli.terminal import adding, completing_paths
 from edgevid.errors import UsageError
 from edgevid.events import Event
@@ -26,7 +27,7 @@ from edgevid.sinks import (
     open_window,
 )
 from edgevid.sinks.background import BackgroundSink
-from edgevid.sinks.base import check_output
+from edgevid.sinks.base import STDOUT_FILE, check_apart, check_output
 from edgevid.sinks.command import Command, parse_command
 from edgevid.sinks.label_events import LabelEvents
 from edgevid.sinks.parts import UNSPLIT, Split
@@ -101,9 +102,11 @@ class OutputOptions:
     force: bool
 
     @property
-    def files(self) -> list[Path]:
-        """The files to write."""
-        return [Path(name) for name in (self.save, self.predictions, self.events) if name and name != STDOUT]
+    def files(self) -> list[tuple[str, Path]]:
+        """The files to write, each with its option."""
+        named = (("--save", self.save), ("--predictions", self.predictions), ("--events", self.events))
+        files = [(option, Path(name)) for option, name in named if name and name != STDOUT]
+        return [*files, STDOUT_FILE] if self.on_stdout else files
 
     @property
     def on_stdout(self) -> bool:
@@ -131,21 +134,14 @@ class OutputOptions:
         if self.on_event is not None:
             parse_command(self.on_event)
 
-    def check(self, source: Source, *others: Path | None) -> None:
+    def check(self, source: Source, bundle: Bundle, health: Path | None) -> None:
         """Refuse to write over what is read, or one output over another, whatever --force says.
 
         Raises:
             UsageError: that would happen.
         """
-        outputs = [*self.files, *filter(None, others)]
-        if len(set(outputs)) < len(outputs):
-            twice = next(output for output in outputs if outputs.count(output) > 1)
-            raise UsageError(
-                f"{twice}: two of --save, --predictions, --events and --health name this file; name another"
-            )
-        for output in outputs:
-            if output.exists() and any(output.samefile(file) for file in source.files):
-                raise UsageError(f"{output}: it is the source itself, and would be lost; name another file")
+        outputs = [*self.files, *([("--health", health)] if health else [])]
+        check_apart(outputs, {"the source itself": source.files, "a file of the bundle": bundle.path.iterdir()})
 
     def undrawable(self, labels: Iterable[str]) -> str | None:
         """Return which labels cannot be drawn, and what to do about it; None if all can, or none is to be."""

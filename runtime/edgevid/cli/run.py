@@ -148,7 +148,7 @@ def _run(options: RunOptions, terminal: Terminal) -> int:
         # Until here Ctrl-C ends it at once; from here on it completes the files.
         stop = stack.enter_context(stop_on_signals(signals, source.interrupt))
         feed = stack.enter_context(Feed(source, pick, stop, tell=journal, wait=monitor.beat))
-        options.outputs.check(source, options.health)
+        options.outputs.check(source, classifier.bundle, options.health)
         sinks = [stack.enter_context(sink) for sink in options.outputs.sinks(source, stop, journal)]
         told: deque[Event] = deque()
         for write in [sink.write_event for sink in sinks] if source.live else [told.append]:

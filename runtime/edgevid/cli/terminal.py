@@ -21,12 +21,15 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from edgevid.events import WARNINGS, Event, utc_now
 from edgevid.quiet import pass_on_by, show_all
@@ -41,12 +44,21 @@ __all__ = [
     "completing",
     "completing_paths",
     "listed",
+    "printable",
 ]
 
 FILE_WIDTH = 160  # of tables, where no terminal sets the width
 LOG_FORMATS = ("text", "json")
+# What moves the cursor, ends a line, or turns the direction of reading, and what is shown in its place: \t, \x1b.
+NOT_SHOWN = (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+ESCAPES = {code: chr(code).encode("unicode_escape").decode() for code in NOT_SHOWN}
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def printable(text: str) -> str:
+    """Return a text that may come from outside, a label or the name of a file, as what can be on a line and no more."""
+    return text.translate(ESCAPES)
 
 
 def _stderr() -> Console:
@@ -89,14 +101,14 @@ class Terminal:
 
     def error(self, text: str, error: BaseException | None = None) -> None:
         """Write an error as one line, with --debug after the traceback of ``error``."""
-        line = " ".join(text.split())
+        line = printable(" ".join(text.split()))
         trace = "".join(traceback.format_exception(error)) if error and self.debug else ""
         if self.log_format == "json":
             self._log("error", line, {"traceback": trace} if trace else {})
             return
         style = "red" if self.console.is_terminal else None
         with suppress(OSError):  # a log that cannot be written, as the disk is full say, must not end what goes on
-            self.console.out(redact(trace), end="", highlight=False)
+            self.console.out(redact("\n".join(map(printable, trace.split("\n")))), end="", highlight=False)
             self.console.print(f"edgevid: {redact(line)}", style=style, markup=False)
 
     def message(self, text: str) -> None:
@@ -119,7 +131,7 @@ class Terminal:
             self._log(level, text, about)
         else:
             with suppress(OSError):
-                self.console.print(redact(text), markup=False)
+                self.console.print(printable(redact(text)), markup=False)
 
     def _log(self, level: str, text: str, about: dict[str, Any]) -> None:
         line = redact_all({"time": utc_now(), "level": level, "message": text, **about})
@@ -136,14 +148,14 @@ class Terminal:
         width = None if sys.stdout.isatty() else FILE_WIDTH
         console = Console(file=sys.stdout, highlight=False, soft_wrap=True, width=width, emoji=False)
         for line in lines:
-            console.print(redact(line) if isinstance(line, str) else line, markup=False)
+            console.print(printable(redact(line)) if isinstance(line, str) else line, markup=False)
 
     @contextmanager
     def progress(self, unit: str = "") -> Iterator[Progress]:
         """Show progress on stderr while the block runs; nothing with --quiet or where stderr is no terminal."""
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
+            DescriptionColumn(),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn(unit),
@@ -160,6 +172,14 @@ class Terminal:
             redirect_stderr=False,
         ) as progress:
             yield progress
+
+
+class DescriptionColumn(ProgressColumn):
+    """What a task is called: the name of a clip, or the label that it shows."""
+
+    def render(self, task: Task) -> Text:
+        """Return the text."""
+        return Text(printable(task.description))
 
 
 def common_options(command: Command) -> Command:

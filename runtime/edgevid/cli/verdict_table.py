@@ -7,7 +7,7 @@ import sys
 import click
 from rich.table import Table
 
-from edgevid.cli.terminal import Terminal
+from edgevid.cli.terminal import Terminal, printable
 from edgevid.sinks.verdicts import Record
 
 __all__ = ["VerdictTable"]
@@ -28,7 +28,7 @@ class VerdictTable:
         if self._empty:
             self._empty = False
             self._begin()
-        cells = _cells(record)
+        cells = tuple(map(printable, _cells(record)))
         if self._table:
             self._table.add_row(*cells)
         else:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgevid.errors import SinkError
+from edgevid.errors import SinkError, UsageError
 from edgevid.events import Event
 from edgevid.smoothing import Prediction
 from edgevid.sources.base import Frame
@@ -14,7 +17,9 @@ from edgevid.sources.base import Frame
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Sink", "check_output"]
+__all__ = ["STDOUT_FILE", "Sink", "check_apart", "check_output"]
+
+STDOUT_FILE = ("stdout", Path("/dev/fd/1"))  # among the outputs of check_apart
 
 
 class Sink(ABC):
@@ -88,3 +93,33 @@ def check_output(path: Path, force: bool) -> None:
         raise SinkError(f"{path}: it is a folder; expected the name of a file to write")
     if path.exists() and not force:
         raise SinkError(f"{path}: it exists already; name another file, or use --force to replace it")
+
+
+def check_apart(outputs: Sequence[tuple[str, Path]], read: Mapping[str, Iterable[Path]]) -> None:
+    """Check that no output is a file that is read, or another output, by whatever name or link.
+
+    Args:
+        outputs: each with the option that names it.
+        read: files, each by what they are to the user.
+
+    Raises:
+        UsageError: one is; it would be lost, whatever --force says.
+    """
+    inputs = {_identity(file): what for what, files in read.items() for file in files} if outputs else {}
+    written: dict[object, str] = {}
+    for option, path in outputs:
+        own = _identity(path)
+        if own in written:
+            raise UsageError(f"{option} {path}: {written[own]} is written to this file, too; name another")
+        if own in inputs:
+            raise UsageError(f"{option} {path}: it is {inputs[own]}, and would be lost; name another file")
+        written[own] = option
+
+
+def _identity(path: Path) -> object:
+    """Return what is the same for all names of a file; pipes and devices are like nothing, since many may share one."""
+    try:
+        state = path.stat()
+    except OSError:  # where it will be; to some disks small and large letters are the same
+        return os.path.realpath(path).casefold()
+    return (state.st_dev, state.st_ino) if stat.S_ISREG(state.st_mode) else object()

@@ -51,6 +51,8 @@ class TextSink(Sink):
         self._one_at_a_time = threading.Lock()  # events come from any thread
         if path is not None:
             check_output(path, force)
+        elif sys.stdout is None:
+            raise SinkError("stdout: it is closed, and predictions cannot be written to it; name a file")
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Write the prediction as one line."""

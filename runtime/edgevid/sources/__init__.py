@@ -29,6 +29,7 @@ EXPECTED = (
 SOURCES = {
     "video": ("edgevid.sources.video", "VideoSource"),
     "images": ("edgevid.sources.images", "ImageFolderSource"),
+    "image": ("edgevid.sources.images", "open_image"),
     "pattern": ("edgevid.sources.clips", "open_pattern"),
     "stdin": ("edgevid.sources.stdin", "StdinSource"),
     "url": ("edgevid.sources.network", "open_url"),
@@ -66,7 +67,9 @@ def open_source(name: str | Path, options: SourceOptions = DEFAULTS, tell: Tell 
         if any(letter in text for letter in "*?["):
             return _open("pattern", text, options, tell)
         raise SourceError(f"{redact(text)}: no such file or folder; {EXPECTED}")
-    source = _open("images", path) if path.is_dir() else _open("video", path, options, tell)
+    if path.is_dir():
+        return _open("images", text, None, tell)
+    source = _open("image", path, tell) or _open("video", path, options, tell)
     source.name = text
     return source
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -12,7 +11,8 @@ from pathlib import Path
 from edgevid.errors import SourceError
 from edgevid.events import Event
 from edgevid.sources.base import Frame, Source
-from edgevid.sources.images import IMAGE_SUFFIXES, ImageFolderSource, natural_order
+from edgevid.sources.files import ANIMATED_SUFFIXES, IMAGE_SUFFIXES, matching
+from edgevid.sources.images import ImageFolderSource, is_animated, open_image
 from edgevid.sources.options import SourceOptions
 from edgevid.sources.video import VideoSource
 
@@ -25,15 +25,16 @@ def open_pattern(pattern: str, options: SourceOptions, tell: Callable[[Event], N
     Raises:
         SourceError: nothing has such a name, or images and videos do.
     """
-    files = sorted(map(Path, glob.glob(pattern, recursive=True)), key=natural_order)  # noqa: PTH207 - any folder
-    files = [file for file in files if file.is_file()]
+    files = [file for file in matching(pattern) if file.is_file()]
     if not files:
         raise SourceError(f"{pattern}: no file has such a name; expected videos, or images")
-    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not is_animated(file)]
+    if len(images) < len(files) and all(file.suffix.lower() in ANIMATED_SUFFIXES for file in files):
+        images = []  # among animations an image is one of a single picture
     if images and len(images) < len(files):
         other = next(file for file in files if file not in images)
         raise SourceError(f"{pattern}: images and others, such as {other}; expected images only, or videos only")
-    return ImageFolderSource(pattern, images) if images else ClipsSource(pattern, files, options, tell)
+    return ImageFolderSource(pattern, images, tell) if images else ClipsSource(pattern, files, options, tell)
 
 
 class ClipsSource(Source):
@@ -88,10 +89,10 @@ class ClipsSource(Source):
         if clip:
             clip.close()
 
-    def _next_clip(self) -> VideoSource | None:
+    def _next_clip(self) -> Source | None:
         for file in self._left:
             try:
-                return VideoSource(file, self._options)
+                return open_image(file) or VideoSource(file, self._options)
             except SourceError as error:
                 self._skip(error)
         return None

@@ -6,6 +6,7 @@ import os
 import select
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import av
 from av.container import InputContainer
@@ -36,13 +37,15 @@ class StdinSource(VideoSource):
 
     def __init__(self, options: SourceOptions, tell: Callable[[Event], None] = lambda event: None) -> None:
         if sys.stdin is None or sys.stdin.isatty():
+            what = "closed" if sys.stdin is None else "a terminal"
             raise UsageError(
-                "source '-': standard input is a terminal; expected video, as in  ffmpeg ... | edgevid run ..."
+                f"source '-': standard input is {what}; expected video, as in  ffmpeg ... | edgevid run ..."
             )
         if options.format and not options.size:
             raise UsageError(f"--format {options.format}: raw frames on standard input need --size too")
         self.name, self._options, self.tell = "stdin", options, tell
         self._pipe = Pipe(sys.stdin.fileno(), options.idle)
+        self.files = [Path(f"/dev/fd/{sys.stdin.fileno()}")]  # it may be one, as in  < clip.mkv
         self._describe()
         self.frame_count = None
 
