@@ -159,6 +159,15 @@ def test_frames_before_zero_are_frames(tmp_path: Path) -> None:
     assert times[0] < 0 < times[-1]
 
 
+def test_times_rise_over_clips_that_begin_before_zero(tmp_path: Path) -> None:
+    for name in ("a.ts", "b.ts"):
+        write_stream(tmp_path / name, [WRAP_S - 1])
+    with open_source(tmp_path / "?.ts") as source:
+        frames = list(source)
+    assert len(frames) == 100
+    assert set(steps(frames)) == {0.04}
+
+
 @pytest.mark.parametrize("start", [0.5, 2.5, 3.0, 5.1])
 def test_a_part_of_a_stream_whose_clock_jumps_is_that_of_the_whole(tmp_path: Path, start: float) -> None:
     path = write_stream(tmp_path / "a.ts", [1, 501, 4], bf="2")

@@ -65,11 +65,12 @@ class ClipsSource(Source):
         """Yield the frames that can be decoded."""
         index, gap_s = 0, 0.0
         while clip := self._clip:
-            first_index, begin, failure = index, self._time, None
+            first_index, begin, before, failure = index, self._time, None, None
             clip.tell = partial(self._tell_of_clip, begin)
             try:
                 for frame in clip:
-                    index, time = first_index + frame.index, begin + frame.time
+                    before = max(0.0, -frame.time) if before is None else before  # its own times may begin below 0
+                    index, time = first_index + frame.index, begin + before + frame.time
                     self._time = time + float(1 / clip.rate)
                     yield replace(frame, index=index, time=time, gap_s=gap_s or frame.gap_s)
                     gap_s = 0.0

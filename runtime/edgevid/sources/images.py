@@ -68,7 +68,7 @@ class ImageFolderSource(Source):
                 + (f"; {remark}" if remark else "")
             )
         if remark:
-            tell(Event("skipped", 0.0, f"{folder}: {remark}"))
+            tell(Event("skipped", 0.0, f"{folder}: {remark}", clock=""))
         self.frame_count = len(self.files)
 
     def __iter__(self) -> Iterator[Frame]:
@@ -79,7 +79,8 @@ class ImageFolderSource(Source):
                 continue
             if not told and path.suffix.lower() in SEVERAL_SUFFIXES and (count := count_pictures(path)) > 1:
                 told = True
-                self.tell(Event("skipped", float(index / self.rate), f"{path}: {count} pictures, the first is taken"))
+                remark = f"{path}: {count} pictures, the first is taken"
+                self.tell(Event("skipped", float(index / self.rate), remark, clock=""))
             image = read_image(path)
             if image is None:
                 self.broken += 1
