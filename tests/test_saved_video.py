@@ -159,7 +159,7 @@ def test_the_shape_of_pixels_may_change_in_mid_stream(tmp_path: Path) -> None:
     (tmp_path / "both.h264").write_bytes(b"".join(part.read_bytes() for part in parts))
     with open_source(tmp_path / "both.h264") as source:
         ratios = [frame.sample_aspect_ratio for frame in source]
-    assert (ratios[0], ratios[-1]) == (3, 1)
+    assert (ratios[0], ratios[-1]) == (Fraction(3), Fraction(1))
 
 
 def last_image(path: Path) -> Image:
