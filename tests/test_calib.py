@@ -11,6 +11,7 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from edgevid.arrays import Image
 from edgevid.bundle import Bundle
@@ -103,6 +104,22 @@ def test_sources_are_files_folders_and_patterns(
         ]
     else:
         assert stills == sets
+
+
+def test_links_lead_to_each_file_once_and_animations_are_videos(tree: Path) -> None:
+    (tree / "deep/up").symlink_to("..")
+    (tree / "deep/again.mp4").symlink_to("../a.mp4")
+    (tree / "folder.png").mkdir()
+    stills = [Pillow.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    stills[0].save(tree / "deep/still.webp")
+    stills[0].save(tree / "deep/moving.webp", save_all=True, append_images=stills[1:])
+    for name in (".", "deep/up"):
+        found = find_calib([name])
+        videos = sorted(str(source.files[0].resolve().relative_to(tree)) for source in found if not source.stills)
+        assert videos == ["a.mp4", "deep/er/b.MKV", "deep/moving.webp"]
+        (pictures,) = [source.files for source in found if source.stills]
+        assert len(pictures) == 5
+        assert "still.webp" in {file.name for file in pictures}
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,11 @@ def test_without_labelled_data_there_is_no_accuracy(bundle: Bundle, cli: Cli) ->
         (lambda folder: ["--eval", folder, "--calib", folder / "red"], 2, "a.mp4 is in --calib"),
         (lambda folder: ["--eval", folder, "--calib", folder / "red" / "a.mp4"], 2, "too; judge by others"),
         (lambda folder: ["--eval", folder, "--eval-frames", 0], 2, "--eval-frames 0: expected 1 or more"),
+        (
+            lambda folder: ["--eval", _csv(folder, "clip,label\nred/a.mp4,red\nred/../red/a.mp4,blue")],
+            2,
+            "red/../red/a.mp4 is labelled 'blue', and",
+        ),
         (lambda folder: ["--eval", _csv(folder, "\x00\xff")], 1, "no clips and no images in it"),
     ],
 )

@@ -158,11 +158,13 @@ def count_pictures(path: Path) -> int:
     """Return how many pictures a file holds that OpenCV reads; 0 of a video, of Motion JPEG too, and of rubble."""
     if not path.is_file() or _first_bytes(path).startswith(FLOATS):
         return 0
-    with _named_for_opencv(path) as name:
-        try:
+    try:
+        with _named_for_opencv(path) as name:
             count = cv2.imcount(name) if cv2.haveImageReader(name) else 0
-        except cv2.error:  # it is of an absurd size, say
-            return 1
+    except cv2.error:  # it is of an absurd size, say
+        return 1
+    except OSError:  # who reads it will say so
+        return 0
     return 0 if count and path.suffix.lower() not in IMAGE_SUFFIXES and _is_motion_jpeg(path) else count
 
 
@@ -211,7 +213,7 @@ def _first_bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(4)
-    except OSError:  # who opens it will say so
+    except OSError:
         return b""
 
 
