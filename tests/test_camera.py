@@ -1,0 +1,279 @@
+"""Cameras of Linux, as far as a machine without one goes; tests/lab/camera has the rest, with real drivers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from ctypes import sizeof
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from av.video.frame import VideoFrame
+
+from edgevid import Event, Frame, Source, SourceError, SourceOptions, UsageError, open_camera, open_source
+from edgevid.arrays import Image
+from edgevid.sources.feed import Feed
+from edgevid.sources.reconnect import Patience, ReconnectingSource
+from edgevid.sources.v4l2 import Layout, users
+from edgevid.sources.v4l2_camera import FORMATS, decoder, known_format
+from edgevid.sources.v4l2_structs import Buffer, Format, MemoryPlane, Request
+from tests.conftest import Outcome
+
+Cli = Callable[..., Outcome]
+BARS = np.array([[1, 1, 1], [0, 1, 1], [1, 1, 0], [0, 1, 0], [1, 0, 1], [0, 0, 1], [1, 0, 0], [0, 0, 0]]) * 191
+PADDING = 64  # bytes behind each row, as drivers have it
+SIZE = 160, 96
+QUICK = Patience(0.01, 0.01, 0.01)
+PACKED = [name for name, pixels in FORMATS.items() if not pixels.ffmpeg.startswith(("bayer", "mjpeg", "gray"))]
+
+
+def bars() -> Image:
+    """Colour bars in BGR."""
+    return np.repeat(BARS[None].astype(np.uint8), SIZE[0] // 8, axis=1).repeat(SIZE[1], axis=0)
+
+
+def layout(fourcc: str, stride: int, colorspace: int = 8, encoding: int = 0, quantization: int = 0) -> Layout:
+    return Layout(fourcc, *SIZE, stride, colorspace, encoding, quantization)
+
+
+def as_captured(fourcc: str, colorspace: str = "ITU601", full_range: bool = False) -> tuple[bytes, int]:
+    """The bars as a driver has them in memory, and the length of a row; FFmpeg writes them, not edgevid."""
+    pixels = FORMATS[fourcc]
+    frame = VideoFrame.from_ndarray(bars(), format="bgr24").reformat(
+        format=pixels.ffmpeg, dst_colorspace=colorspace, dst_color_range="JPEG" if full_range else "MPEG"
+    )
+    data, stride = b"", 0
+    for number in (0, 2, 1) if pixels.swapped else range(len(frame.planes)):
+        plane = frame.planes[number]
+        width = sum(part.width * -(-part.bits // 8) for part in frame.format.components if part.plane == number)
+        if len(frame.planes) == 1:
+            width = SIZE[0] * frame.format.padded_bits_per_pixel // 8
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, :width]
+        padding = PADDING if not stride else PADDING * width // (stride - PADDING)
+        stride = stride or width + padding
+        data += np.pad(rows, ((0, 0), (0, padding))).tobytes()
+    return data, stride
+
+
+def seen(image: Image) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """The eight bars of a picture."""
+    return image[SIZE[1] // 2, SIZE[0] // 16 :: SIZE[0] // 8].astype(int)
+
+
+def read(fourcc: str, data: bytes, told: Layout, options: SourceOptions | None = None) -> Image | None:
+    picture = decoder(told, options or SourceOptions())(memoryview(data))
+    return None if picture is None else Frame(0, 0.0, picture).image
+
+
+@pytest.mark.parametrize("fourcc", PACKED)
+def test_every_format_has_its_colours_with_rows_padded(fourcc: str) -> None:
+    data, stride = as_captured(fourcc)
+    image = read(fourcc, data, layout(fourcc, stride))
+    assert image is not None
+    assert np.abs(seen(image) - BARS).max() <= (8 if FORMATS[fourcc].ffmpeg.startswith("rgb5") else 4)
+    assert read(fourcc, data[:-200], layout(fourcc, stride)) is None, "a frame that came in part is damaged"
+
+
+@pytest.mark.parametrize("first", ["BA81", "GBRG", "GRBG", "RGGB"])
+def test_a_bare_sensor(first: str) -> None:
+    order = {"BA81": "bggr", "GBRG": "gbrg", "GRBG": "grbg", "RGGB": "rggb"}[first]
+    mosaic = np.zeros(SIZE[::-1], np.uint8)
+    for place, colour in enumerate(order):
+        mosaic[place // 2 :: 2, place % 2 :: 2] = bars()[place // 2 :: 2, place % 2 :: 2, "bgr".index(colour)]
+    image = read(first, mosaic.tobytes(), layout(first, SIZE[0]))
+    assert image is not None
+    assert np.abs(seen(image) - BARS).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("told", "unlike", "matrix", "full_range"),
+    [
+        ({"colorspace": 3}, {}, "ITU709", False),
+        ({"colorspace": 8, "encoding": 2}, {}, "ITU709", False),
+        ({"colorspace": 8, "quantization": 1}, {}, "ITU601", True),
+        ({"colorspace": 7}, {}, "ITU601", True),
+        ({"colorspace": 3, "encoding": 1}, {"colorspace": 3}, "ITU601", False),
+    ],
+    ids=["Rec. 709", "sRGB encoded as Rec. 709", "full range", "JPEG", "Rec. 709 encoded as BT.601"],
+)
+@pytest.mark.parametrize("fourcc", ["YUYV", "NV12", "YU12"])
+def test_colours_are_read_as_the_driver_says(
+    fourcc: str, told: dict[str, int], unlike: dict[str, int], matrix: str, full_range: bool
+) -> None:
+    data, stride = as_captured(fourcc, matrix, full_range)
+    image, other = (read(fourcc, data, layout(fourcc, stride, **says)) for says in (told, unlike))
+    assert image is not None
+    assert other is not None
+    assert np.abs(seen(image) - BARS).max() <= 4
+    assert np.abs(seen(other) - BARS).max() > 8, "it matters"
+
+
+def test_rgb_of_a_television_is_widened() -> None:
+    narrow = (bars() / 255.0 * 219 + 16.5).astype(np.uint8)
+    image = read("BGR3", narrow.tobytes(), layout("BGR3", SIZE[0] * 3, quantization=2))
+    assert image is not None
+    assert np.abs(seen(image) - BARS).max() <= 1
+
+
+def test_a_damaged_jpeg_is_none() -> None:
+    """FFmpeg would make a picture of half of it, and OpenCV give the one before again."""
+    noisy = bars() + np.random.default_rng(0).integers(0, 60, bars().shape, np.uint8)
+    data = cv2.imencode(".jpg", noisy)[1].tobytes()
+    whole = read("MJPG", data, layout("MJPG", 0))
+    assert whole is not None
+    assert whole.shape == (*SIZE[::-1], 3)
+    padded = read("MJPG", data + bytes(500), layout("MJPG", 0))
+    assert np.array_equal(whole, padded), "drivers pad"  # type: ignore[arg-type]
+    for damaged in (data[: len(data) // 2], data[: len(data) * 3 // 4], os.urandom(len(data)), b""):
+        assert read("MJPG", damaged, layout("MJPG", 0)) is None
+    as_they_are = SourceOptions(engine_options={"err_detect": "ignore_err"})
+    assert read("MJPG", data[: len(data) // 2], layout("MJPG", 0), as_they_are) is not None
+
+
+def test_an_option_for_ffmpeg_that_nothing_would_read_is_refused() -> None:
+    with pytest.raises(UsageError, match="--source-option: there is nothing to decode in YUYV"):
+        decoder(layout("YUYV", 320), SourceOptions(engine_options={"err_detect": "ignore_err"}))
+
+
+def test_formats_by_their_names() -> None:
+    assert (known_format("yuyv"), known_format("mjpg"), known_format("Y16"), known_format("NV12")) == (
+        "YUYV",
+        "MJPG",
+        "Y16 ",
+        "NV12",
+    )
+
+
+@pytest.mark.parametrize("fourcc", ["NV99", "HSV3", "H264", "bgr24"])
+def test_a_format_that_cannot_be_read_is_wrong_usage_at_once(cli: Cli, bundle_path: Path, fourcc: str) -> None:
+    outcome = cli("run", bundle_path, "--camera", "63", "--format", fourcc, "--wait")
+    assert outcome.status == 2
+    assert f"--format {fourcc}: no format that can be read; expected one of YUYV, UYVY," in outcome.error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--camera", "63"], 1, "camera 63: it cannot be opened; there is no /dev/video63; "),
+        (["--camera", "/dev/video63"], 1, "camera /dev/video63: it cannot be opened; there is no /dev/video63; "),
+        (["--camera", "/dev/v4l/by-id/usb-x"], 1, "there is no /dev/v4l/by-id/usb-x; "),
+        (["--camera", "/dev/null"], 1, "camera /dev/null: it cannot be opened; /dev/null is no video device; "),
+        (
+            ["--camera", "/dev"],
+            2,
+            "expected a number such as 0, or a device such as /dev/video0; for a file use --source",
+        ),
+        (["--source", "/dev/video0"], 2, "source '/dev/video0': for a camera use --camera /dev/video0"),
+        (["--source", "0"], 2, "source '0': for a camera use --camera 0"),
+    ],
+)
+def test_each_reason_has_its_own_message(
+    cli: Cli, bundle_path: Path, arguments: list[str], status: int, message: str
+) -> None:
+    outcome = cli("run", bundle_path, *arguments)
+    assert (outcome.status, message in outcome.error) == (status, True), outcome.error
+
+
+def test_a_node_whose_driver_is_gone(tmp_path: Path) -> None:
+    node = tmp_path / "video77"
+    try:
+        os.mknod(node, 0o20600, os.makedev(81, 77))
+        os.close(os.open(node, os.O_RDWR))
+    except PermissionError:
+        pytest.skip("needs to make device nodes, as root")
+    except OSError:
+        pass
+    with pytest.raises(SourceError, match=r"it cannot be opened; nothing is behind .*: was it unplugged"):
+        open_camera(str(node))
+
+
+def test_who_has_a_device_open() -> None:
+    with Path("/dev/full").open("w"):
+        assert os.getpid() in users("/dev/full")
+    assert os.getpid() not in users("/dev/full")
+
+
+@pytest.mark.skipif(sizeof(MemoryPlane) != 64, reason="needs a system of 64 bits")
+def test_structures_are_those_of_the_kernel() -> None:
+    """By the numbers that a C program of 64 bits prints."""
+    assert (sizeof(Format), sizeof(Buffer)) == (208, 88)
+    assert Request.CAPABILITY == 0x80685600
+    assert (Request.FORMATS, Request.SIZES, Request.INTERVALS) == (0xC0405602, 0xC02C564A, 0xC034564B)
+    assert (Request.GET_FORMAT, Request.SET_FORMAT) == (0xC0D05604, 0xC0D05605)
+    assert (Request.GET_PARAMETERS, Request.SET_PARAMETERS) == (0xC0CC5615, 0xC0CC5616)
+    assert (Request.BUFFERS, Request.BUFFER, Request.GIVE, Request.TAKE) == (
+        0xC0145608,
+        0xC0585609,
+        0xC058560F,
+        0xC0585611,
+    )
+    assert (Request.START, Request.STOP) == (0x40045612, 0x40045613)
+
+
+class Scripted(Source):
+    """Gives some frames, and then none."""
+
+    live = exclusive = True
+    time_base, rate = Fraction(1, 1_000_000), Fraction(30)
+
+    def __init__(self, count: int, closing_s: float = 0.0) -> None:
+        self.name, self.freed = "camera 0", False
+        self._count, self._closing_s, self._over = count, closing_s, False
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(self._count):
+            self.dropped += 2
+            yield Frame(self.first_index + index, float(index), bars())
+        while not self._over:
+            time.sleep(0.01)
+
+    def interrupt(self) -> None:
+        self._over = True
+
+    def close(self) -> None:
+        time.sleep(self._closing_s)
+        self.freed = True
+
+
+def test_the_first_frame_decides_whether_it_is_tried_again() -> None:
+    source = ReconnectingSource("camera 0", lambda: Scripted(0), SourceOptions(stall_after=0.1), patience=QUICK)
+    with pytest.raises(SourceError, match=r"camera 0: no answer for 0.1 s; it was opened, and never gave a picture"):
+        next(iter(source))
+    options = SourceOptions(stall_after=0.1, wait=True)
+    scripts = iter([Scripted(0), Scripted(0), Scripted(1)])
+    waiting = ReconnectingSource("camera 0", lambda: next(scripts), options, patience=QUICK)
+    told: list[Event] = []
+    waiting.tell = told.append
+    assert next(iter(waiting)).index == 0
+    assert [event.kind for event in told] == ["lost", "back"]
+    waiting.close()
+
+
+def test_a_camera_is_free_when_it_is_closed() -> None:
+    script = Scripted(1, closing_s=0.3)
+    with Feed(ReconnectingSource("camera 0", lambda: script, SourceOptions())) as feed:
+        next(iter(feed))
+    assert script.freed
+
+
+def test_frames_that_were_passed_over_are_counted_over_all_connections() -> None:
+    options = SourceOptions(stall_after=0.1)
+    with Feed(ReconnectingSource("camera 0", lambda: Scripted(3), options, patience=QUICK)) as feed:
+        for _ in feed:
+            if feed.source.gaps == 2:
+                break
+        replaced = feed.dropped - feed.source.dropped
+        assert 2 * 7 <= feed.source.dropped <= 2 * 9
+        assert replaced >= 0
+
+
+def test_an_absent_camera_is_waited_for_by_its_path() -> None:
+    options = SourceOptions(wait=True, reconnect_for=0.1)
+    with pytest.raises(SourceError, match=r"not back within 0.1 s"):
+        open_camera("/dev/video63", options)
+    with pytest.raises(UsageError, match="for a camera use --camera"):
+        open_source("/dev/video63")
