@@ -65,7 +65,7 @@ def seen(image: Image) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
 
 
 def read(fourcc: str, data: bytes, told: Layout, options: SourceOptions | None = None) -> Image | None:
-    picture = decoder(told, options or SourceOptions())(memoryview(data))
+    picture = decoder(told, options or SourceOptions())(data)
     return None if picture is None else Frame(0, 0.0, picture).image
 
 
@@ -130,6 +130,8 @@ def test_a_damaged_jpeg_is_none() -> None:
     assert np.array_equal(whole, padded), "drivers pad"  # type: ignore[arg-type]
     for damaged in (data[: len(data) // 2], data[: len(data) * 3 // 4], os.urandom(len(data)), b""):
         assert read("MJPG", damaged, layout("MJPG", 0)) is None
+    decode = decoder(layout("MJPG", 0), SourceOptions())
+    assert [decode(one) is not None for one in (data, b"", data, data[:900], data)] == [True, False, True, False, True]
     as_they_are = SourceOptions(engine_options={"err_detect": "ignore_err"})
     assert read("MJPG", data[: len(data) // 2], layout("MJPG", 0), as_they_are) is not None
 

@@ -189,7 +189,7 @@ def cameras() -> tuple[Camera, ...]:
         return ()
     from edgevid.sources.v4l2_camera import cameras_here
 
-    return tuple(cameras_here())
+    return tuple(cameras_here(formats=True))
 
 
 def _advice(found: Diagnosis, features: frozenset[str]) -> list[str]:

@@ -151,7 +151,7 @@ class ReconnectingSource(Source):
             self._connect()
         except SourceError as error:
             if not (self._was_open or self._options.wait):
-                raise
+                raise self._named(error) from error.__cause__
             self._lose(error)
         return self._source
 
@@ -196,8 +196,7 @@ class ReconnectingSource(Source):
         except SourceError as error:
             lost = error
         if self._last_arrival is None and not (self._options.wait or self._over.is_set()):
-            reason = str(lost).removeprefix(f"{self.name}: ")
-            raise SourceError(f"{self.name}: {reason}; it was opened, and never gave a picture")
+            raise SourceError(f"{self._named(lost)}; it was opened, and never gave a picture")
         self._lose(lost)
         if monotonic() - began >= self._patience.settled_s and not first:
             self._attempts = 0
@@ -248,6 +247,10 @@ class ReconnectingSource(Source):
             self._lost_since = monotonic()
             reason = str(error).removeprefix(f"{self.name}: ")
             self.tell(Event("lost", self._clock.last, f"{self.name}: {reason}; trying again", {"reason": reason}))
+
+    def _named(self, error: SourceError) -> SourceError:
+        """Return an error that names the source; one of the connection does not."""
+        return error if str(error).startswith(f"{self.name}: ") else SourceError(f"{self.name}: {error}")
 
     def _pause(self, idle: Callable[[], None] = lambda: None) -> None:
         """Wait before the next attempt; ``idle`` is called meanwhile.

@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -91,7 +91,7 @@ FORMATS = {
     "RGGB": PixelFormat("bayer_rggb8"),
 }
 # From V4L2's numbers to those of FFmpeg and H.273: 1 is BT.709, 5 BT.601, 9 BT.2020.
-# SMPTE 240M is read as BT.709, from which it differs by 3 grey levels at most.
+# SMPTE 240M is read as BT.709, from which it differs by a few grey levels.
 MATRICES = {1: 5, 2: 1, 3: 5, 4: 1, 5: 5, 6: 9, 7: 9, 8: 1}
 MATRIX_OF_COLORSPACE = {2: 1, 3: 1, 10: 9, 12: 1}  # by SMPTE 240M, Rec. 709, BT.2020, DCI-P3; of others BT.601
 BT601, JPEG_COLORSPACE, FULL_RANGE, LIMITED_RANGE = 5, 7, 1, 2
@@ -116,17 +116,25 @@ DAMAGED = "damaged; try --format YUYV, or see them as they are with --source-opt
 STUDIO_RGB = np.clip((np.arange(256) - 16) * 255 / 219 + 0.5, 0, 255).astype(np.uint8)
 
 
-Decode: TypeAlias = Callable[[memoryview], "Picture | None"]
+Decode: TypeAlias = Callable[[bytes], "Picture | None"]
 
 
 @dataclass(frozen=True)
 class Numbered:
-    """A frame with its number and time in the stream; ``stamp`` is when it was taken, on the monotonic clock."""
+    """A frame with its number and time in the stream.
+
+    Attributes:
+        stamp: when it was taken, on the monotonic clock.
+        sequence: the driver's number of it.
+        data: a copy of it, so that the driver has room for the next while it is decoded; empty if it is damaged or
+            passed over.
+    """
 
     index: int
     time: float
     stamp: float
-    captured: Captured
+    sequence: int
+    data: bytes = b""
 
 
 class V4l2Camera(Source):
@@ -175,24 +183,24 @@ class V4l2Camera(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the newest frames until the camera stops, which raises SourceError."""
-        good = monotonic()
+        damaged_since = None
         while not self._interrupted:
             try:
                 newest = self._newest()
-                if newest is None:
-                    continue
-                picture = None if newest.captured.damaged else self._decode(newest.captured.data)
-                self._device.give_back([newest.captured])
             except OSError as error:
                 raise SourceError(f"{self.name}: {_why_it_stopped(error)}") from error
+            if newest is None:
+                continue
             if newest.time >= self.pick.end:
                 return
+            picture = self._decode(newest.data) if newest.data else None
             if picture is not None:
-                good = monotonic()
+                damaged_since = None
                 yield Frame(newest.index, newest.time, picture, newest.stamp)
                 continue
             self.broken += 1
-            if monotonic() - good > self._options.stall_after:
+            damaged_since = damaged_since or newest.stamp
+            if newest.stamp - damaged_since > self._options.stall_after:
                 raise SourceError(
                     f"{self.name}: every picture of the last {self._options.stall_after:g} s is {DAMAGED}"
                 )
@@ -206,39 +214,41 @@ class V4l2Camera(Source):
         self._device.close()
 
     def _newest(self) -> Numbered | None:
-        """Return the newest frame that is wanted; those before it are given back, and counted."""
+        """Return the newest frame that is wanted; those before it are counted."""
         self._device.wait(POLL_S)
         waiting = self._device.waiting()
         if not waiting:
             return None
         self.heard = monotonic()
-        too_old = len(waiting) == self._device.buffers  # there was no room for newer ones
+        too_old = len(waiting) == self._device.buffers > 1  # there was no room for newer ones
         if self._last is None:  # what came while nobody read is none of the stream
-            before = waiting if too_old else waiting[:-1]
-            waiting = waiting[len(before) :]
-            self._device.give_back(before)
-        frames = [self._numbered(captured) for captured in waiting]
-        wanted = [frame for frame in frames if self.pick.wants(frame.index, frame.time)]
-        newest = wanted[-1] if wanted and not too_old else None
-        self._device.give_back([frame.captured for frame in frames if frame is not newest])
+            frames = [] if too_old else [(self._numbered(waiting[-1]), waiting[-1])]
+        else:
+            frames = [(self._numbered(captured), captured) for captured in waiting]
+        wanted = [(frame, captured) for frame, captured in frames if self.pick.wants(frame.index, frame.time)]
+        newest = None
+        if wanted and not too_old:
+            frame, captured = wanted[-1]
+            newest = frame if captured.damaged else replace(frame, data=bytes(captured.data))
         self.dropped += len(wanted) - (newest is not None)
+        self._device.give_back(waiting)
         return newest
 
     def _numbered(self, captured: Captured) -> Numbered:
-        """Return a frame with its number and time; those that the driver had no room for are counted."""
+        """Return a frame's number and time; those that the driver had no room for are counted."""
         now = monotonic()
         stamp = captured.time if captured.time is not None and now - captured.time < OLDEST_S else now
         stamp = min(stamp, now)
         last = self._last
         if last is None:
-            self._last = Numbered(self.first_index, 0.0, stamp, captured)
+            self._last = Numbered(self.first_index, 0.0, stamp, captured.sequence)
             return self._last
-        step = captured.sequence - last.captured.sequence
+        step = captured.sequence - last.sequence
         step = step if 0 < step < LONGEST_STEP else 1
         time = last.time + max(0.0, stamp - last.stamp)
         missed = range(last.index + 1, last.index + step)
         self.dropped += sum(self.pick.wants(index, time) for index in missed)
-        self._last = Numbered(last.index + step, time, stamp, captured)
+        self._last = Numbered(last.index + step, time, stamp, captured.sequence)
         return self._last
 
     def _agreed(self, wanted: str | None) -> tuple[Layout, Fraction]:
@@ -316,9 +326,9 @@ def _jpeg_decoder(options: SourceOptions) -> Decode:
     context.thread_count = 1  # the other cores are the engines'
     context.options = {"err_detect": "explode", **options.engine_options}
 
-    def decode(data: memoryview) -> Picture | None:
-        try:
-            frames = context.decode(av.Packet(bytes(data)))
+    def decode(data: bytes) -> Picture | None:
+        try:  # an empty packet would end the stream
+            frames = context.decode(av.Packet(data)) if data else []
         except av.error.FFmpegError:
             return None
         return upright_picture(frames[0]) if frames else None
@@ -326,7 +336,7 @@ def _jpeg_decoder(options: SourceOptions) -> Decode:
     return decode
 
 
-def _raw_picture(layout: Layout, pixels: PixelFormat, data: memoryview) -> Picture | None:
+def _raw_picture(layout: Layout, pixels: PixelFormat, data: bytes) -> Picture | None:
     frame = VideoFrame(layout.width, layout.height, pixels.ffmpeg)
     if not _fill(frame, layout.stride, pixels.swapped, np.frombuffer(data, np.uint8)):
         return None
@@ -364,16 +374,20 @@ def colours(layout: Layout) -> tuple[int, int]:
     return matrix, ColorRange.JPEG if full else ColorRange.MPEG
 
 
-def cameras_here() -> list[Camera]:
-    """Return the cameras of this machine, with those that this user may not open; neither outputs nor codecs."""
+def cameras_here(*, formats: bool) -> list[Camera]:
+    """Return the cameras of this machine, with those that this user may not open; neither outputs nor codecs.
+
+    Args:
+        formats: whether each is asked for its formats, which are many questions.
+    """
     found = []
     for path in nodes():
         try:
             with closing(VideoDevice(path)) as device:
                 if device.captures:
-                    found.append(Camera(path, device.card, True, tuple(described(device))))
+                    found.append(Camera(path, device.card, True, tuple(described(device)) if formats else ()))
         except PermissionError:
-            found.append(Camera(path, reported_name(path), False, ()))
+            found.append(Camera(path, reported_name(path), False))
         except OSError:  # nothing is behind it
             continue
     return found
@@ -391,7 +405,7 @@ def described(device: VideoDevice) -> list[str]:
 
 
 def _cameras_text() -> str:
-    here = ", ".join(f"{camera.path} ({camera.name})" for camera in cameras_here())
+    here = ", ".join(f"{camera.path} ({camera.name})" for camera in cameras_here(formats=False))
     return f"there are {here}" if here else "no camera on this machine: plug one in, or load its driver"
 
 

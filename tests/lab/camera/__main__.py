@@ -106,7 +106,6 @@ def report(found: list[Found], versions: list[str]) -> Iterator[str]:
         ("webcam", "first", "the first frames are garbage: what is classified first"),
         ("webcam", "reopened", "closed and opened at once, ten times"),
         ("webcam", "unplugged", "unplugged and plugged in again"),
-        ("vivid", "disconnected", "vivid's disconnect"),
         ("vivid", "doctor", "lines about cameras in `doctor`"),
     ):
         said[what] = [str(one.get(driver, {}).get(subject, "–")) for one in found]
