@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from ctypes import sizeof
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -16,10 +17,12 @@ from av.video.frame import VideoFrame
 
 from edgevid import Event, Frame, Source, SourceError, SourceOptions, UsageError, open_camera, open_source
 from edgevid.arrays import Image
+from edgevid.sources import v4l2_camera
 from edgevid.sources.feed import Feed
+from edgevid.sources.pick import Pick
 from edgevid.sources.reconnect import Patience, ReconnectingSource
-from edgevid.sources.v4l2 import Layout, users
-from edgevid.sources.v4l2_camera import FORMATS, decoder, known_format
+from edgevid.sources.v4l2 import Captured, Layout, users
+from edgevid.sources.v4l2_camera import FORMATS, V4l2Camera, decoder, known_format
 from edgevid.sources.v4l2_structs import Buffer, Format, MemoryPlane, Request
 from tests.conftest import Outcome
 
@@ -279,3 +282,172 @@ def test_an_absent_camera_is_waited_for_by_its_path() -> None:
         open_camera("/dev/video63", options)
     with pytest.raises(UsageError, match="for a camera use --camera"):
         open_source("/dev/video63")
+
+
+class ScriptedDevice:
+    """A driver: what it has is a table of sizes and rates by format, and its frames come in the order of a script.
+
+    The script has a list for each time that frames are asked for: their numbers, negative where they are damaged.
+    """
+
+    has: ClassVar[dict[str, dict[tuple[int, int], int]]] = {}
+    script: ClassVar[list[list[int]]] = []
+    began = 0.0
+    captures = True
+    buffers = 4
+
+    def __init__(self, path: str) -> None:
+        self._left, self.given_back = iter(self.script), 0
+
+    def formats(self) -> list[str]:
+        return list(self.has)
+
+    def sizes(self, fourcc: str) -> list[str]:
+        return [f"{width}x{height}" for width, height in self.has[fourcc]]
+
+    def fastest(self, fourcc: str) -> Fraction:
+        return Fraction(max(self.has[fourcc].values()))
+
+    def set_format(self, fourcc: str, size: tuple[int, int]) -> Layout:
+        sizes = self.has[fourcc]
+        size = size if size in sizes else max(sizes)
+        self._most = sizes[size]
+        return Layout(fourcc, *size, size[0] * 3, 8, 0, 0)
+
+    def set_rate(self, rate: Fraction) -> Fraction:
+        return min(rate, Fraction(self._most))
+
+    def start(self) -> None: ...
+
+    def wait(self, timeout_s: float) -> None: ...
+
+    def waiting(self) -> list[Captured]:
+        numbers = next(self._left, None)
+        if numbers is None:
+            raise OSError(19, "No such device")
+        return [
+            Captured(0, memoryview(bars().tobytes()), abs(number), self.began + abs(number) / 30, number < 0)
+            for number in numbers
+        ]
+
+    def give_back(self, frames: list[Captured]) -> None:
+        self.given_back += len(frames)
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedDevice]:
+    """A camera that has BGR of 160x96 and gives what a test has it give."""
+
+    class Device(ScriptedDevice):
+        has: ClassVar = {"BGR3": {SIZE: 30}}
+        began = time.monotonic() - 5
+
+    monkeypatch.setattr(v4l2_camera, "VideoDevice", Device)
+    return Device
+
+
+def frames_until_gone(camera: V4l2Camera) -> list[Frame]:
+    frames: list[Frame] = []
+    with pytest.raises(SourceError, match="camera 0: it is gone: was it unplugged"):
+        frames.extend(camera)
+    return frames
+
+
+@pytest.mark.parametrize(
+    ("script", "indices", "dropped", "broken"),
+    [
+        ([[10], [], [11], [12]], [0, 1, 2], 0, 0),
+        ([[10], [11, 12, 13], [14]], [0, 3, 4], 2, 0),
+        ([[10], [13], [14]], [0, 3, 4], 2, 0),
+        ([[10], [11, 12, 13, 14], [20]], [0, 10], 9, 0),
+        ([[5, 6, 7], [8]], [0, 1], 0, 0),
+        ([[2, 3, 4, 5], [90], [91]], [0, 1], 0, 0),
+        ([[10], [-11], [12, -13], [14]], [0, 4], 1, 2),
+        ([[10], [11], [3], [4]], [0, 1, 2, 3], 0, 0),
+    ],
+    ids=["in time", "late", "no room", "all old", "before reading", "old before reading", "damaged", "counted anew"],
+)
+def test_the_newest_frame_is_given_and_the_others_are_counted(
+    device: type[ScriptedDevice], script: list[list[int]], indices: list[int], dropped: int, broken: int
+) -> None:
+    device.script = script
+    camera = V4l2Camera(0)
+    frames = frames_until_gone(camera)
+    assert [frame.index for frame in frames] == indices
+    assert (camera.dropped, camera.broken) == (dropped, broken)
+    assert camera._device.given_back == sum(map(len, script)), "the driver has its buffers again"  # type: ignore[attr-defined]
+
+
+def test_a_frame_is_as_old_as_the_driver_says(device: type[ScriptedDevice]) -> None:
+    device.script = [[3], [6], [7]]
+    frames = frames_until_gone(V4l2Camera(0))
+    assert [frame.arrived - device.began for frame in frames] == pytest.approx([3 / 30, 6 / 30, 7 / 30])
+    assert [frame.time for frame in frames] == pytest.approx([0, 3 / 30, 4 / 30])
+
+
+def test_only_frames_that_are_wanted_are_decoded_and_counted(device: type[ScriptedDevice]) -> None:
+    device.script = [[number] for number in range(7)] + [[7, 8], [9, 10, 11]]
+    camera = V4l2Camera(0)
+    camera.pick = Pick(stride=3)
+    assert [frame.index for frame in frames_until_gone(camera)] == [0, 3, 6, 9]
+    assert camera.dropped == 0
+
+
+def test_a_camera_whose_pictures_are_all_damaged_is_lost(device: type[ScriptedDevice]) -> None:
+    device.script = [[1]] + [[-number] for number in range(2, 200)]
+    camera = V4l2Camera(0, SourceOptions(stall_after=2))
+    with pytest.raises(SourceError, match="every picture of the last 2 s is damaged; try --format YUYV"):
+        list(camera)
+    assert camera.broken == 62
+
+
+@pytest.fixture
+def two_formats(device: type[ScriptedDevice]) -> None:
+    """As many cameras have them: large pictures are JPEG, or slow."""
+    device.has = {"HSV3": {(640, 480): 90}, "MJPG": {(800, 600): 30, (1280, 720): 30}}
+    device.has["YUYV"] = {(640, 480): 30, (800, 600): 10}
+
+
+@pytest.mark.usefixtures("two_formats")
+@pytest.mark.parametrize(
+    ("asked", "fourcc", "size"),
+    [
+        ({}, "YUYV", (640, 480)),
+        ({"size": (1280, 720)}, "MJPG", (1280, 720)),
+        ({"size": (800, 600)}, "MJPG", (800, 600)),
+        ({"size": (800, 600), "fps": 10}, "YUYV", (800, 600)),
+        ({"size": (800, 600), "format": "yuyv"}, "YUYV", (800, 600)),
+        ({"fps": 5}, "YUYV", (640, 480)),
+    ],
+)
+def test_a_format_is_chosen_that_has_what_was_asked_for(
+    asked: dict[str, Any], fourcc: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[Layout] = []
+    monkeypatch.setattr(v4l2_camera, "decoder", lambda layout, options: chosen.append(layout))
+    V4l2Camera(0, SourceOptions(**asked))
+    assert [(layout.fourcc, (layout.width, layout.height)) for layout in chosen] == [(fourcc, size)]
+
+
+@pytest.mark.usefixtures("two_formats")
+@pytest.mark.parametrize(
+    ("asked", "what"),
+    [
+        ({"size": (1280, 720), "format": "YUYV"}, "YUYV 1280x720"),
+        ({"fps": 60}, "60 fps"),
+        ({"format": "NV12"}, "NV12"),
+        ({"size": (800, 600), "format": "YUYV", "fps": 30}, "YUYV 800x600 30 fps"),
+    ],
+)
+def test_what_a_camera_does_not_have_is_an_error_that_says_what_it_has(asked: dict[str, Any], what: str) -> None:
+    has = "YUYV: 640x480, 800x600, up to 30 fps; MJPG: 800x600, 1280x720, up to 30 fps"
+    with pytest.raises(SourceError, match=f"camera 0: {what} is not to be had; it has {has}$"):
+        V4l2Camera(0, SourceOptions(**asked))
+
+
+def test_a_device_without_a_format_that_can_be_read(device: type[ScriptedDevice]) -> None:
+    device.has = {"H264": {(640, 480): 30}, "HSV3": {(640, 480): 30}}
+    with pytest.raises(SourceError, match="a picture that can be read is not to be had; it has H264, HSV3, none of"):
+        V4l2Camera(0)

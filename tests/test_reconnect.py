@@ -22,6 +22,7 @@ from edgevid import (
     Source,
     SourceError,
     SourceOptions,
+    UsageError,
     VideoClassifier,
     open_source,
 )
@@ -206,6 +207,11 @@ def test_a_pipeline_is_opened_again_and_goes_on(clip: Path, monkeypatch: pytest.
     assert "gst:camera: it stopped delivering after 60 frames; is it still plugged in?; trying again" in events[0].text
     assert indices == sorted(set(indices))
     assert 60 <= indices[-1] < 70  # the newest one is taken
+
+
+def test_an_option_for_ffmpeg_is_refused_where_opencv_reads() -> None:
+    with pytest.raises(UsageError, match="--source-option: it is for FFmpeg, which does not read gst:x"):
+        open_source("gst:x", SourceOptions(engine_options={"rtsp_transport": "udp"}))
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,8 @@ def open_capture(device: int | str, options: SourceOptions, tell: Callable[[Even
         if options.format:  # told now, and not when a camera comes at last
             known_format(options.format)
         return ReconnectingSource(_name(device), lambda: V4l2Camera(device, options), options, tell)
+    if options.engine_options:
+        raise UsageError(f"--source-option: it is for FFmpeg, which does not read {_name(device)}")
     return ReconnectingSource(_name(device), lambda: CameraSource(device, options), options, tell)
 
 
