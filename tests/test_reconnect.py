@@ -22,8 +22,9 @@ from edgevid import (
     Source,
     SourceError,
     SourceOptions,
+    UsageError,
     VideoClassifier,
-    open_camera,
+    open_source,
 )
 from edgevid.sources import camera as camera_module
 from edgevid.sources.camera import CameraSource
@@ -193,19 +194,24 @@ def test_pauses_grow_and_vary_and_are_longer_where_we_are_refused() -> None:
     assert 5 < min(refused) < max(refused) <= 10
 
 
-def test_a_camera_is_opened_again_and_goes_on(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything but the device itself: OpenCV reads a file, whose end is a camera that was unplugged."""
+def test_a_pipeline_is_opened_again_and_goes_on(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything but the pipeline itself: OpenCV reads a file, whose end is a camera that was unplugged."""
     monkeypatch.setattr(camera_module, "_open", lambda device: cv2.VideoCapture(str(clip)))
     events: list[Event] = []
-    with Feed(open_camera(0), tell=events.append) as feed:
+    with Feed(open_source("gst:camera"), tell=events.append) as feed:
         indices = []
         for frame in feed:
             indices.append(frame.index)
             if feed.source.gaps == 1:
                 break
-    assert "camera 0: it stopped delivering after 60 frames; is it still plugged in?; trying again" in events[0].text
+    assert "gst:camera: it stopped delivering after 60 frames; is it still plugged in?; trying again" in events[0].text
     assert indices == sorted(set(indices))
     assert 60 <= indices[-1] < 70  # the newest one is taken
+
+
+def test_an_option_for_ffmpeg_is_refused_where_opencv_reads() -> None:
+    with pytest.raises(UsageError, match="--source-option: it is for FFmpeg, which does not read gst:x"):
+        open_source("gst:x", SourceOptions(engine_options={"rtsp_transport": "udp"}))
 
 
 @pytest.mark.parametrize(

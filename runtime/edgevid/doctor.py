@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import distributions
@@ -17,9 +17,9 @@ from edgevid._version import __version__
 from edgevid.backends import BACKENDS, Usable, available_cores
 from edgevid.child import how_it_ended, run_module
 from edgevid.errors import MissingExtraError
-from edgevid.hardware import cameras, cpu_features, cpu_model, governor, temperature
+from edgevid.hardware import Camera, cpu_features, cpu_model, governor, temperature
 
-__all__ = ["BackendRow", "CameraRow", "Diagnosis", "ask_backend", "diagnose"]
+__all__ = ["BackendRow", "Diagnosis", "ask_backend", "diagnose"]
 
 TIMEOUT_S = 60
 HOT_C = 75.0  # a Raspberry Pi slows down from 80
@@ -55,15 +55,6 @@ class BackendRow(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str = ""
 
 
-class CameraRow(msgspec.Struct, frozen=True):
-    """A video device; ``formats`` is what v4l2-ctl says of it, a line a format."""
-
-    path: str
-    name: str
-    readable: bool
-    formats: tuple[str, ...]
-
-
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     """All that ``edgevid doctor`` found; ``advice`` holds a line for each thing to mend."""
 
@@ -77,7 +68,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     backends: tuple[BackendRow, ...]
     opencv: tuple[str, ...]
     windows: bool
-    cameras: tuple[CameraRow, ...]
+    cameras: tuple[Camera, ...]
     decoders: tuple[str, ...]
     encoders: tuple[str, ...]
     advice: tuple[str, ...]
@@ -98,7 +89,6 @@ def diagnose(progress: Callable[[str, int, int], None] = lambda what, done, tota
     opencv, windows = _opencv()
     features = cpu_features()
     decoders, encoders = _codecs()
-    seen = tuple(CameraRow(found.path, found.name, found.readable, _formats(found.path)) for found in cameras())
     diagnosis = Diagnosis(
         versions={"edgevid": __version__, "python": platform.python_version(), "system": platform.platform()},
         cpu=cpu_model(),
@@ -110,7 +100,7 @@ def diagnose(progress: Callable[[str, int, int], None] = lambda what, done, tota
         backends=tuple(rows),
         opencv=opencv,
         windows=windows,
-        cameras=seen,
+        cameras=cameras(),
         decoders=decoders,
         encoders=encoders,
         advice=(),
@@ -193,17 +183,13 @@ def _codecs() -> tuple[tuple[str, ...], tuple[str, ...]]:
     return decoders, tuple(name for name in ENCODERS if there(name, "w"))
 
 
-def _formats(path: str) -> tuple[str, ...]:
-    """Return what v4l2-ctl says of a camera's formats; empty without it."""
-    tool = shutil.which("v4l2-ctl")
-    if tool is None:
+def cameras() -> tuple[Camera, ...]:
+    """Return the cameras of this machine; none where it is no Linux."""
+    if sys.platform != "linux":
         return ()
-    command = [tool, "--device", path, "--list-formats-ext"]
-    try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
-    except subprocess.TimeoutExpired:
-        return (f"v4l2-ctl had no answer within {TIMEOUT_S} s",)
-    return tuple(line.strip() for line in ended.stdout.splitlines() if "'" in line or "Size" in line)
+    from edgevid.sources.v4l2_camera import cameras_here
+
+    return tuple(cameras_here(formats=True))
 
 
 def _advice(found: Diagnosis, features: frozenset[str]) -> list[str]:
@@ -235,8 +221,6 @@ def _advice(found: Diagnosis, features: frozenset[str]) -> list[str]:
             advice.append(
                 f"{camera.path}: this user may not open it; run  sudo usermod -aG video $USER  and log in again"
             )
-    if found.cameras and not shutil.which("v4l2-ctl"):
-        advice.append("what the cameras can do: run  sudo apt install v4l-utils  and edgevid doctor again")
     if "h264" not in found.decoders:
         advice.append("this PyAV decodes no H.264: run  pip install --force-reinstall av")
     return advice

@@ -10,7 +10,6 @@ from pathlib import Path
 __all__ = [
     "Camera",
     "board_model",
-    "cameras",
     "cpu_features",
     "cpu_model",
     "governor",
@@ -27,7 +26,6 @@ THERMAL = Path("/sys/class/thermal")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 RENDER_NODES = Path("/dev/dri")
 NVIDIA_DRIVER = Path("/proc/driver/nvidia")  # not on a Jetson, whose GPU is no card
-VIDEO_NAMES = Path("/sys/class/video4linux")
 BOARD_NAMES = (Path("/proc/device-tree/model"), Path("/sys/class/dmi/id/product_name"))  # of ARM, of x86
 USB_DEVICES = Path("/sys/bus/usb/devices")
 EDGE_TPU_VENDORS = frozenset({"1a6e", "18d1"})  # Global Unichip, until firmware is loaded; then Google
@@ -110,24 +108,12 @@ def nvidia_model() -> str:
 
 @dataclass(frozen=True)
 class Camera:
-    """A video device: its path, the name that its driver gives, and whether this user may open it."""
+    """A video device: its path, its driver's name for it, whether this user may open it, and its formats as text."""
 
     path: str
     name: str
     readable: bool
-
-
-def cameras() -> tuple[Camera, ...]:
-    """Return the video devices of this machine."""
-    return tuple(
-        Camera(
-            str(device),
-            read_text(VIDEO_NAMES / device.name / "name") or "unknown",
-            os.access(device, os.R_OK | os.W_OK),
-        )
-        for device in sorted(Path("/dev").glob("video*"), key=lambda path: (len(path.name), path.name))
-        if read_text(VIDEO_NAMES / device.name / "index") in (None, "0")  # those after it are a camera's metadata
-    )
+    formats: tuple[str, ...] = ()
 
 
 def _first_value(*names: str) -> str:

@@ -62,6 +62,8 @@ def open_source(name: str | Path, options: SourceOptions = DEFAULTS, tell: Tell 
         return _open_url(text, options, tell)
     if text == STDIN:
         return _open("stdin", options, tell)
+    if text.startswith("/dev/video") or (text.isdecimal() and not Path(text).exists()):
+        raise UsageError(f"source {text!r}: for a camera use --camera {text}")
     path = sample_clip(text.removeprefix(SAMPLE_PREFIX)) if text.startswith(SAMPLE_PREFIX) else Path(name)
     if not path.exists():
         if any(letter in text for letter in "*?["):
@@ -95,17 +97,17 @@ def open_camera(device: int | str, options: SourceOptions = DEFAULTS, tell: Tell
         SourceError: it is not there, delivers no frames, or not in the size, rate or format asked for.
     """
     text = str(device)
-    if not (int(text) <= LARGEST_CAMERA if text.isdecimal() else _may_be_device(text, options)):
+    if not (int(text) <= LARGEST_CAMERA if text.isdecimal() else _may_be_device(text)):
         raise UsageError(
             f"camera {device!r}: expected a number such as 0, or a device such as /dev/video0; for a file use --source"
         )
     return _open("camera", int(text) if text.isdecimal() else text, options, tell)
 
 
-def _may_be_device(text: str, options: SourceOptions) -> bool:
-    """Return whether that is a device, or may be one once it is plugged in."""
+def _may_be_device(text: str) -> bool:
+    """Return whether that is a device, or would be one if it were plugged in."""
     path = Path(text)
-    return path.is_char_device() or (options.wait and text.startswith("/dev/") and not path.exists())
+    return path.is_char_device() or (text.startswith("/dev/") and not path.exists())
 
 
 def _open_url(url: str, options: SourceOptions, tell: Tell) -> Source:

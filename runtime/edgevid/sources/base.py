@@ -73,7 +73,9 @@ class Source(ABC):
         duration: how long it is, in seconds, as far as it knows; None if it does not.
         files: the files that it reads, which nothing must write over.
         broken: how many frames could not be decoded so far.
+        dropped: how many frames were wanted and not decoded so far, since newer ones had come.
         gaps: how often a live source was lost and came back so far.
+        exclusive: whether nobody else can have it while it is open.
         stale_when_unread: whether what comes waits somewhere, and grows old, while nobody reads.
         heard: when anything came from it, a packet or a picture that is not wanted, on the monotonic clock.
         pick: which frames are wanted, set before it is iterated over; others may be left out, and need not be decoded.
@@ -89,7 +91,9 @@ class Source(ABC):
     duration: float | None = None
     files: Sequence[Path] = ()
     broken: int = 0
+    dropped: int = 0
     gaps: int = 0
+    exclusive: bool = False
     stale_when_unread: bool = False
     heard: float = 0.0
     pick: Pick = Pick()

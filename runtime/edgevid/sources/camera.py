@@ -1,11 +1,11 @@
-"""Cameras, and GStreamer pipelines, through OpenCV."""
+"""Cameras: of Linux by their drivers, others and GStreamer pipelines through OpenCV."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -25,29 +25,42 @@ GSTREAMER_PREFIX = "gst:"
 
 
 def open_capture(device: int | str, options: SourceOptions, tell: Callable[[Event], None]) -> Source:
-    """Open a camera, or ``gst:`` and a GStreamer pipeline; it is opened again whenever it is lost."""
+    """Open a camera, or ``gst:`` and a GStreamer pipeline; it is opened again whenever it is lost.
+
+    Raises:
+        UsageError: the pixel format is none that can be read, or an option is not for cameras.
+        SourceError: it is not there, is used by another program, or does not deliver what was asked for.
+    """
+    if sys.platform == "linux" and not _is_pipeline(device):
+        from edgevid.sources.v4l2_camera import V4l2Camera, known_format
+
+        if options.format:  # told now, and not when a camera comes at last
+            known_format(options.format)
+        return ReconnectingSource(_name(device), lambda: V4l2Camera(device, options), options, tell)
+    if options.engine_options:
+        raise UsageError(f"--source-option: it is for FFmpeg, which does not read {_name(device)}")
     return ReconnectingSource(_name(device), lambda: CameraSource(device, options), options, tell)
 
 
 class CameraSource(Source):
-    """Frames of a camera as they come, until it stops; a frame's time is the seconds since the first.
+    """Frames from OpenCV as they come, until they stop; a frame's time is the seconds since the first.
 
     Args:
-        device: the camera's number, its path such as ``/dev/video0``, or ``gst:`` and a pipeline.
+        device: the camera's number, or ``gst:`` and a pipeline.
         options: size, rate and pixel format to ask it for.
 
     Raises:
         SourceError: the camera is not there, is used by another program, or does not deliver what was asked for.
     """
 
-    live = True
+    live = exclusive = True
     time_base = MICROSECOND
 
     def __init__(self, device: int | str, options: SourceOptions = DEFAULTS) -> None:
         self.name = _name(device)
         self._capture = _open(device)
         if not self._capture.isOpened():
-            raise SourceError(f"{self.name}: it cannot be opened; {_cameras_here()}")
+            raise SourceError(f"{self.name}: it cannot be opened; is it there, and used by no other program?")
         try:
             self._ask_for(options)
         except SourceError:
@@ -84,7 +97,7 @@ class CameraSource(Source):
         """Set size, rate and format; a camera takes the nearest it has, which is not what was asked for."""
         width, height = options.size or (0, 0)
         wishes = [  # the format first: sizes and rates depend on it
-            ("format", cv2.CAP_PROP_FOURCC, _fourcc(options.format) if options.format else 0, 0.0),
+            ("format", cv2.CAP_PROP_FOURCC, _fourcc(options.format.upper()) if options.format else 0, 0.0),
             ("width", cv2.CAP_PROP_FRAME_WIDTH, width, 0.0),
             ("height", cv2.CAP_PROP_FRAME_HEIGHT, height, 0.0),
             ("fps", cv2.CAP_PROP_FPS, options.fps, 0.5),
@@ -97,8 +110,7 @@ class CameraSource(Source):
             if abs(got - wanted) > tolerance:
                 show = _fourcc_text if what == "format" else "{:g}".format
                 raise SourceError(
-                    f"{self.name}: {what} {show(wanted)} is not to be had with these settings, it gives {show(got)}; "
-                    "'v4l2-ctl --list-formats-ext' lists what it has"
+                    f"{self.name}: {what} {show(wanted)} is not to be had with these settings, it gives {show(got)}"
                 )
 
 
@@ -111,17 +123,13 @@ def _name(device: int | str) -> str:
 
 
 def _open(device: int | str) -> cv2.VideoCapture:
-    """Open without OpenCV's own warnings: what failed is said in the error."""
-    level = cv2.utils.logging.getLogLevel()
+    """Open without OpenCV's own warnings, also later ones: what failed is said in the error."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        if isinstance(device, str) and _is_pipeline(device):
-            if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
-                raise MissingExtraError("a GStreamer pipeline", "opencv with GStreamer", None)
-            return cv2.VideoCapture(device.removeprefix(GSTREAMER_PREFIX), cv2.CAP_GSTREAMER)
-        return cv2.VideoCapture(device)
-    finally:
-        cv2.utils.logging.setLogLevel(level)
+    if isinstance(device, str) and _is_pipeline(device):
+        if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
+            raise MissingExtraError("a GStreamer pipeline", "opencv with GStreamer", None)
+        return cv2.VideoCapture(device.removeprefix(GSTREAMER_PREFIX), cv2.CAP_GSTREAMER)
+    return cv2.VideoCapture(device)
 
 
 def _fourcc(name: str) -> int:
@@ -133,10 +141,3 @@ def _fourcc(name: str) -> int:
 def _fourcc_text(code: float) -> str:
     letters = int(code).to_bytes(4, "little", signed=True).decode("ascii", "replace")
     return letters if letters.isprintable() else f"{code:g}"
-
-
-def _cameras_here() -> str:
-    nodes = sorted(str(node) for node in Path("/dev").glob("video*"))
-    if not nodes:
-        return "no /dev/video* on this machine: plug one in, or load its driver"
-    return f"there are {', '.join(nodes)}: name one, and close other programs that use it"

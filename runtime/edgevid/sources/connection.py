@@ -82,6 +82,10 @@ class Connection:
         if self._source:
             self._source.interrupt()
 
+    def join(self, timeout_s: float) -> None:
+        """Wait until its thread has ended, but no longer than that."""
+        self._thread.join(timeout_s)
+
     def _take(self, timeout_s: float) -> Source | Frame | None:
         asked = monotonic()
         with self._changed:

@@ -31,9 +31,6 @@ class Feed:
         stop: set from outside (by a signal, say) to end the feed after the current frame.
         tell: called with what happens to a live source, between the frames where it happens, where frames are taken.
         wait: called ten times a second while a live source is waited for.
-
-    Attributes:
-        dropped: how many frames of a live source were replaced by a newer one before they were taken.
     """
 
     def __init__(
@@ -46,7 +43,7 @@ class Feed:
         wait: Callable[[], None] = lambda: None,
     ) -> None:
         self.source = source
-        self.dropped = 0
+        self._replaced = 0
         self._pick = source.pick = replace(pick or Pick())  # our own: it notes what was taken
         self._stop = stop or threading.Event()
         self._tell, self._wait = tell, wait
@@ -58,6 +55,11 @@ class Feed:
         self._failure: BaseException | None = None
         # A daemon: a camera driver that never returns must not keep the process alive.
         self._thread = threading.Thread(target=self._read, name="edgevid-source", daemon=True)
+
+    @property
+    def dropped(self) -> int:
+        """How many frames of a live source were not taken, since newer ones had come."""
+        return self._replaced + self.source.dropped
 
     @property
     def frame_count(self) -> int | None:
@@ -161,7 +163,7 @@ class Feed:
             older = next((other for other in self._waiting if isinstance(other, Frame)), None)
             if older and isinstance(item, Frame):
                 self._waiting.remove(older)
-                self.dropped += 1
+                self._replaced += 1
                 item = replace(item, gap_s=item.gap_s + older.gap_s)
             self._waiting.append(item)
             self._changed.notify_all()

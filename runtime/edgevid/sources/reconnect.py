@@ -26,6 +26,7 @@ FINEST_TIME_BASE = Fraction(1, 90_000)
 LONGEST_OPENING_S = 5.0
 STALE_AFTER_S = 2.0  # open and unread
 POLL_S = 0.1
+PATIENCE_S = 2.0  # of closing
 MOST_HANGING = 4  # threads that were left in a call that does not return
 
 
@@ -88,7 +89,7 @@ class ReconnectingSource(Source):
         self._connection: Connection | None = None
         self._hanging: list[Connection] = []
         self._source: Source | None = None
-        self._broken_before = self._attempts = self._next = 0
+        self._broken_before = self._dropped_before = self._attempts = self._next = 0
         self._lost_since: float | None = None
         self._last_arrival: float | None = None
         self._was_open = self._refused = False
@@ -100,12 +101,19 @@ class ReconnectingSource(Source):
         self._opened_at = monotonic()
         self.live, self.frame_count = opened.live, opened.frame_count
         self.rate, self.time_base = opened.rate, max(opened.time_base, FINEST_TIME_BASE)
+        self._exclusive = opened.exclusive
 
     @property
     def broken(self) -> int:  # type: ignore[override]  # over all connections
         """How many frames could not be decoded so far."""
         source = self._source
         return self._broken_before + (source.broken if source else 0)
+
+    @property
+    def dropped(self) -> int:  # type: ignore[override]  # over all connections
+        """How many frames were not decoded so far, since newer ones had come."""
+        source = self._source
+        return self._dropped_before + (source.dropped if source else 0)
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield frames for ever; raises SourceError once it was away for longer than it is waited for."""
@@ -133,8 +141,11 @@ class ReconnectingSource(Source):
             connection.leave()
 
     def close(self) -> None:
-        """Let the source go; safe to call twice."""
+        """Let the source go; of an exclusive one, return when others can have it. Safe to call twice."""
         self.interrupt()
+        if self._exclusive and self._connection:
+            for connection in (*self._hanging, self._connection):
+                connection.join(PATIENCE_S)
 
     def _opened(self) -> Source | None:
         """Open the source; None if that fails and it is to be tried again."""
@@ -142,7 +153,7 @@ class ReconnectingSource(Source):
             self._connect()
         except SourceError as error:
             if not (self._was_open or self._options.wait):
-                raise
+                raise self._named(error) from error.__cause__
             self._lose(error)
         return self._source
 
@@ -184,9 +195,12 @@ class ReconnectingSource(Source):
                 source.pick.take(frame.time)
                 yield self._placed(frame, first)
                 first = False
-            self._lose(SourceError("it ended"))
+            lost = SourceError("it ended")
         except SourceError as error:
-            self._lose(error)
+            lost = error
+        if self._last_arrival is None and not (self._options.wait or self._over.is_set()):
+            raise SourceError(f"{self._named(lost)}; it was opened, and never gave a picture")
+        self._lose(lost)
         if monotonic() - began >= self._patience.settled_s and not first:
             self._attempts = 0
 
@@ -226,7 +240,7 @@ class ReconnectingSource(Source):
         assert self._connection
         self._connection.leave()
         self._hanging.append(self._connection)
-        self._broken_before, self._source = self.broken, None
+        self._broken_before, self._dropped_before, self._source = self.broken, self.dropped, None
 
     def _lose(self, error: SourceError) -> None:
         """Leave the connection, and tell that the source is lost if that is new."""
@@ -238,6 +252,10 @@ class ReconnectingSource(Source):
             self._lost_since = monotonic()
             reason = str(error).removeprefix(f"{self.name}: ")
             self.tell(Event("lost", self._clock.last, f"{self.name}: {reason}; trying again", {"reason": reason}))
+
+    def _named(self, error: SourceError) -> SourceError:
+        """Return an error that names the source; one of the connection does not."""
+        return error if str(error).startswith(f"{self.name}: ") else SourceError(f"{self.name}: {error}")
 
     def _pause(self, idle: Callable[[], None] = lambda: None) -> None:
         """Wait before the next attempt; ``idle`` is called meanwhile.
