@@ -97,7 +97,9 @@ class Planes:
         return self.orientation.upright(bgr(self.frame))
 
 
-def upright_picture(frame: VideoFrame, sample_aspect_ratio: Fraction | None) -> tuple[Image | Planes, Fraction | None]:
+def upright_picture(
+    frame: VideoFrame, sample_aspect_ratio: Fraction | None = None
+) -> tuple[Image | Planes, Fraction | None]:
     """Return a decoded frame turned as it was filmed, and the shape of its pixels, turned as well.
 
     Args:

@@ -331,7 +331,7 @@ def _jpeg_decoder(options: SourceOptions) -> Decode:
             frames = context.decode(av.Packet(data)) if data else []
         except av.error.FFmpegError:
             return None
-        return upright_picture(frames[0]) if frames else None
+        return upright_picture(frames[0])[0] if frames else None
 
     return decode
 
@@ -343,7 +343,7 @@ def _raw_picture(layout: Layout, pixels: PixelFormat, data: bytes) -> Picture | 
     frame.colorspace, frame.color_range = colours(layout)
     if pixels.planes not in ("", pixels.ffmpeg):
         frame = VideoReformatter().reformat(frame, format=pixels.planes, threads=1)
-    picture = upright_picture(frame)
+    picture, _ = upright_picture(frame)
     if frame.format.is_rgb and layout.quantization == LIMITED_RANGE and isinstance(picture, np.ndarray):
         return cv2.LUT(picture, STUDIO_RGB).astype(np.uint8, copy=False)
     return picture
