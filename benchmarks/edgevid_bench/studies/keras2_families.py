@@ -96,8 +96,10 @@ def main() -> None:
         "| family | model | container | outcome |",
         "| --- | --- | --- | --- |",
     ]
-    with kept_worker():
-        for family in families:
+    import tf_keras
+
+    for family in families:
+        with kept_worker():  # a fresh one each: TensorFlow keeps something of every model, and grows slow
             for kind in KINDS:
                 for container in containers:
                     outcome = try_member(family, kind, container, arguments.image_size)
@@ -105,6 +107,7 @@ def main() -> None:
                     sys.stderr.write(lines[-1] + "\n")
                     if arguments.output:  # after each: the whole takes a while, and an interruption shall not cost it
                         arguments.output.write_text("\n".join([*lines, ""]))
+        tf_keras.backend.clear_session()
     sys.stdout.write("\n".join([*lines, ""]))
 
 
