@@ -17,7 +17,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from edgevid import Event, SourceError, open_source
+from edgevid import Event, SourceError, SourceOptions, open_source
 from edgevid.sources.feed import Feed
 from tests.conftest import Outcome, picture, read_jsonl
 from tests.servers import http_server, web
@@ -193,7 +193,7 @@ def camera(kind: str, path: str = "/video", count: int = 900) -> Iterator[str]:
 @pytest.mark.parametrize("kind", CAMERAS)
 def test_cameras_that_send_jpegs(kind: str) -> None:
     events: list[Event] = []
-    with camera(kind) as url, Feed(open_source(url), tell=events.append) as feed:
+    with camera(kind) as url, Feed(open_source(url, SourceOptions(reconnect_for=1)), tell=events.append) as feed:
         assert feed.source.live
         for number, frame in enumerate(feed):
             assert frame.image.shape == (72, 96, 3)
