@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -279,13 +279,27 @@ STAMPS = st.lists(st.none() | st.floats(-1e5, 1e5, allow_nan=False), min_size=1,
 
 
 @settings(max_examples=300, deadline=None)
-@given(stamps=STAMPS, rate=st.sampled_from([0.1, 25.0, 1000.0]), may_jump=st.booleans(), wraps=st.booleans())
+@given(
+    stamps=STAMPS,
+    decoded=STAMPS,
+    rate=st.sampled_from([0.1, 25.0, 1000.0]),
+    may_jump=st.booleans(),
+    wraps=st.booleans(),
+)
 def test_times_rise_whatever_the_timestamps(
-    stamps: list[float | None], rate: float, may_jump: bool, wraps: bool
+    stamps: list[float | None], decoded: list[float | None], rate: float, may_jump: bool, wraps: bool
 ) -> None:
     clock = Timestamps(rate, may_jump, wraps)
-    times = [clock.place(stamp)[0] for stamp in stamps]
+    times = [clock.place(stamp, other)[0] for stamp, other in zip_longest(stamps, decoded)]
     assert all(later > earlier for earlier, later in pairwise(times))
+
+
+def test_timestamps_of_decoding_are_taken_where_those_of_presentation_are_in_the_wrong_order() -> None:
+    """As H.264 with B-frames has them in MXF that FFmpeg wrote."""
+    shown = [group * 3 + number for group in range(20) for number in (0, 2, 1)]
+    clock = Timestamps(25, may_jump=False, wraps=False)
+    times = [clock.place(stamp / 25, (number + 2) / 25)[0] for number, stamp in enumerate(shown)]
+    assert [round(later - earlier, 3) for earlier, later in pairwise(times[5:])] == [0.04] * 54
 
 
 @given(order=st.permutations(range(8)))

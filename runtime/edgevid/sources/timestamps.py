@@ -19,7 +19,8 @@ class Timestamps:
     A picture without a timestamp follows the one before it by the frame rate. A clock that steps back, or ahead by more
     than the stream can mean, goes on by the frame rate from there: that is a discontinuity. One that steps back by a
     few frames, since some are out of order, is waited for. A clock of MPEG that has come to its end goes on as if it
-    had not.
+    had not. Where presentation timestamps step back more often than those of decoding, they are in the wrong order, and
+    those of decoding are taken, as FFmpeg does it.
 
     Args:
         rate: frames per second.
@@ -38,15 +39,23 @@ class Timestamps:
         self._step = 1 / rate
         self._longest = max(LONGEST_STEP_S, 10 * self._step) if may_jump else math.inf
         self._wraps = wraps
+        self._previous: list[float | None] = [None, None]  # timestamps, of presentation and of decoding
+        self._faults = [0, 0]  # how often each stepped back
 
-    def place(self, stamp: float | None, frames: int = 1) -> tuple[float, float]:
+    def place(self, shown: float | None, decoded: float | None = None, frames: int = 1) -> tuple[float, float]:
         """Return the time of the next picture, and how far the clock jumped, in seconds: 0 where it did not.
 
         Args:
-            stamp: its timestamp, in seconds; None where it has none.
+            shown: its presentation timestamp, in seconds; None where it has none.
+            decoded: its decoding timestamp, likewise.
             frames: how many frames it lies behind the last one; more than 1 where some could not be decoded.
         """
-        time, jump = self._placed(stamp, frames)
+        for kind, stamp in enumerate((shown, decoded)):
+            if stamp is not None:
+                previous, self._previous[kind] = self._previous[kind], stamp
+                self._faults[kind] += previous is not None and stamp <= previous
+        in_order = self._faults[0] <= self._faults[1] or decoded is None
+        time, jump = self._placed(shown if shown is not None and in_order else decoded, frames)
         self.last = time
         return time, jump
 

@@ -106,7 +106,7 @@ class VideoSource(Source):
                 if index <= last:  # a jump landed before what was there already
                     continue
             times = times or self._timestamps()
-            time, jump_s = times.place(self._stamp(picture), max(1, index - last))
+            time, jump_s = times.place(self._seconds(picture.pts), self._seconds(picture.dts), max(1, index - last))
             if jump_s:
                 self.tell(discontinuity(self.name, time, jump_s))
             last = index
@@ -167,10 +167,8 @@ class VideoSource(Source):
         times.offset = self._lead_in.offset if self._lead_in else 0.0
         return times
 
-    def _stamp(self, picture: VideoFrame) -> float | None:
-        """Return when a picture is shown, in seconds; where it does not say, when its packet was to be decoded."""
-        stamp = picture.dts if picture.pts is None else picture.pts
-        return None if stamp is None else float(stamp * self.time_base)
+    def _seconds(self, timestamp: int | None) -> float | None:
+        return None if timestamp is None else float(timestamp * self.time_base)
 
     def _plan(self) -> Plan | None:
         """Return how to leave out what is not wanted; None where everything has to be decoded."""
