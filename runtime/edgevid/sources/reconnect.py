@@ -99,7 +99,7 @@ class ReconnectingSource(Source):
         while not (opened := self._opened()):
             self._pause(options.idle)
         self._opened_at = monotonic()
-        self.live, self.frame_count = opened.live, opened.frame_count
+        self.live, self.frame_count, self.duration = opened.live, opened.frame_count, opened.duration
         self.rate, self.time_base = opened.rate, max(opened.time_base, FINEST_TIME_BASE)
         self._exclusive = opened.exclusive
 
