@@ -135,6 +135,8 @@ def test_a_damaged_jpeg_is_none() -> None:
         assert read("MJPG", damaged, layout("MJPG", 0)) is None
     decode = decoder(layout("MJPG", 0), SourceOptions())
     assert [decode(one) is not None for one in (data, b"", data, data[:900], data)] == [True, False, True, False, True]
+    smaller = cv2.imencode(".jpg", noisy[:48, :80])[1].tobytes()
+    assert read("MJPG", smaller, layout("MJPG", 0)) is None, "of the size before"
     as_they_are = SourceOptions(engine_options={"err_detect": "ignore_err"})
     assert read("MJPG", data[: len(data) // 2], layout("MJPG", 0), as_they_are) is not None
 
@@ -325,10 +327,10 @@ class ScriptedDevice:
         numbers = next(self._left, None)
         if numbers is None:
             raise OSError(19, "No such device")
-        return [
-            Captured(0, memoryview(bars().tobytes()), abs(number), self.began + abs(number) / 30, number < 0)
-            for number in numbers
-        ]
+        return [Captured(0, 0, 1, abs(number), self.began + abs(number) / 30, number < 0) for number in numbers]
+
+    def copied(self, frame: Captured) -> bytes:
+        return bars().tobytes()
 
     def give_back(self, frames: list[Captured]) -> None:
         self.given_back += len(frames)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 from edgevid.arrays import Image
 
 if TYPE_CHECKING:
-    from edgevid.planes import Planes  # and FFmpeg with them, which cameras do without
+    from edgevid.planes import Planes  # and FFmpeg with them, which OpenCV's pictures do without
 
 __all__ = ["Picture"]
 

@@ -44,18 +44,18 @@ class Layout:
 
 @dataclass(frozen=True)
 class Captured:
-    """A frame in a buffer of the driver's.
+    """A frame in a buffer of the driver's, from ``begin`` to ``end``.
 
     Attributes:
         buffer: the driver's number of it.
-        data: the frame, in the driver's memory: to be copied before the buffer is given back.
         sequence: how many frames there were before it, with those that no buffer was free for.
         time: when it was taken, in seconds of the monotonic clock; None where the driver tells none.
         damaged: whether the driver says that something is missing.
     """
 
     buffer: int
-    data: memoryview
+    begin: int
+    end: int
     sequence: int
     time: float | None
     damaged: bool
@@ -170,10 +170,13 @@ class VideoDevice:
         """How many frames can wait; the driver has no room for more."""
         return len(self._memory)
 
+    def copied(self, frame: Captured) -> bytes:
+        """Return what a frame holds, as long as it is not given back."""
+        return self._memory[frame.buffer][frame.begin : frame.end]
+
     def give_back(self, frames: Sequence[Captured]) -> None:
         """Let the driver have buffers again."""
         for frame in frames:
-            frame.data.release()
             self._ask(Request.GIVE, self._buffer(frame.buffer))
 
     def close(self) -> None:
@@ -199,7 +202,8 @@ class VideoDevice:
         by_our_clock = buffer.flags & BufferFlags.CLOCK == BufferFlags.MONOTONIC
         return Captured(
             buffer.index,
-            memoryview(self._memory[buffer.index])[begin:end],
+            begin,
+            end,
             buffer.sequence,
             buffer.seconds + buffer.microseconds / 1e6 if by_our_clock else None,
             bool(buffer.flags & BufferFlags.ERROR),

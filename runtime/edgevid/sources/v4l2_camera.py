@@ -229,7 +229,7 @@ class V4l2Camera(Source):
         newest = None
         if wanted and not too_old:
             frame, captured = wanted[-1]
-            newest = frame if captured.damaged else replace(frame, data=bytes(captured.data))
+            newest = frame if captured.damaged else replace(frame, data=self._device.copied(captured))
         self.dropped += len(wanted) - (newest is not None)
         self._device.give_back(waiting)
         return newest
@@ -314,13 +314,13 @@ def decoder(layout: Layout, options: SourceOptions) -> Decode:
     """Return a function that makes a picture of a frame's bytes, and None of one that is damaged."""
     pixels = FORMATS[layout.fourcc]
     if pixels is JPEG:
-        return _jpeg_decoder(options)
+        return _jpeg_decoder(layout, options)
     if options.engine_options:
         raise UsageError(f"--source-option: there is nothing to decode in {layout.fourcc}; it is for --format MJPG")
     return partial(_raw_picture, layout, pixels)
 
 
-def _jpeg_decoder(options: SourceOptions) -> Decode:
+def _jpeg_decoder(layout: Layout, options: SourceOptions) -> Decode:
     # By itself FFmpeg makes a picture of what it finds, and fills the rest with grey.
     context = av.CodecContext.create("mjpeg", "r")
     context.thread_count = 1  # the other cores are the engines'
@@ -331,7 +331,9 @@ def _jpeg_decoder(options: SourceOptions) -> Decode:
             frames = context.decode(av.Packet(data)) if data else []
         except av.error.FFmpegError:
             return None
-        return upright_picture(frames[0])[0] if frames else None
+        sizes = [(frame.width, frame.height) for frame in frames]
+        # One of another size was on its way when the size was changed.
+        return upright_picture(frames[0])[0] if sizes == [(layout.width, layout.height)] else None
 
     return decode
 

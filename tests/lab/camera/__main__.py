@@ -78,6 +78,11 @@ def latency_cell(row: Found) -> str:
     )
 
 
+def damage_cell(row: Found) -> str:
+    """Return what became of JPEGs that were spoilt."""
+    return f"{row['classified']} classified, {row['broken']} told as broken" if row else "nothing"
+
+
 def report(found: list[Found], versions: list[str]) -> Iterator[str]:
     """Yield the lines of the report."""
     yield from ("# Cameras against real V4L2 drivers", "")
@@ -98,8 +103,9 @@ def report(found: list[Found], versions: list[str]) -> Iterator[str]:
         "what is slow", versions, {way: [latency_cell(one.get(way, {})) for one in ages] for way in ages[-1]}
     )
     yield from ("## Damaged JPEGs (software webcam)", "")
-    damage = {f"{how}, 20 in a row": cells for how, cells in beside(found, "webcam", "damage").items()}
-    yield from table("spoilt", versions, damage)
+    each = [one.get("webcam", {}).get("damage", {}) for one in found]
+    spoilt = {f"{how}, 20 in a row": [damage_cell(one.get(how, {})) for one in each] for how in each[-1]}
+    yield from table("spoilt", versions, spoilt)
     yield from ("## Messages", "", "The exit status of `edgevid run` is in brackets.", "")
     said = {**beside(found, "vivid", "messages"), **beside(found, "webcam", "messages")}
     for driver, subject, what in (

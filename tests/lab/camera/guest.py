@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +228,7 @@ def latency(seconds: float, engine_s: float, **options: Any) -> dict[str, Any]:
     with Feed(opened(**options)) as feed:
         until = time.monotonic() + seconds
         for frame in feed:
-            number = number_in(frame.image)
+            number = number_in(frame.picture)
             time.sleep(engine_s)
             now = time.monotonic()
             labels.append((number, now, now - frame.arrived))
@@ -266,33 +265,21 @@ def spread(times: list[float], began: list[float]) -> float | None:
 
 def damage(camera: Webcam, how: str, count: int) -> dict[str, Any]:
     """Have JPEGs spoilt, and see what comes of them."""
+    sent, seen = Sent(), []
     with Feed(opened(format="MJPG", size=(320, 240))) as feed:
-        sent: Sent | None = None
-        seen: list[tuple[int | None, float]] = []
-        whole = 0
         for frame in feed:
-            if sent is None:
-                whole += 1
-                if whole == 5:
-                    sent = Sent()
-                    camera.tell(f"{how} {count}")
-                continue
-            seen.append((number_in(frame.image), time.monotonic()))
-            if sum(kind == how for _, _, kind in sent()) == count and len(seen) > 40:
+            seen.append((number_in(frame.picture), time.monotonic()))
+            if len(seen) == 5:
+                camera.tell(f"{how} {count}")
+            if len(seen) > 40 and sum(kind == how for _, _, kind in sent()) == count:
                 break
         broken, dropped = feed.source.broken, feed.dropped
-    assert sent
-    return {
-        "sent": count,
-        "broken": broken,
-        "classified": sum(map(partial(is_spoilt, sent()), seen)),
-        "dropped": dropped,
-    }
+    classified = sum(is_spoilt(sent(), *one) for one in seen)
+    return {"sent": count, "broken": broken, "classified": classified, "dropped": dropped}
 
 
-def is_spoilt(log: list[tuple[int, float, str]], seen: tuple[int | None, float]) -> bool:
+def is_spoilt(log: list[tuple[int, float, str]], number: int | None, when: float) -> bool:
     """Return whether a picture that was seen at a time is none that was sent whole in the two seconds before."""
-    number, when = seen
     kinds = [kind for one, sent, kind in log if one == number and when - 2 < sent <= when]
     return not kinds or kinds[-1] != "whole"
 

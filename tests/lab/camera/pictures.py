@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from edgevid.arrays import Image
+from edgevid.picture import Picture
 
 __all__ = ["BARS", "COUNT", "number_in", "write_pictures"]
 
@@ -47,10 +48,11 @@ def picture(width: int, height: int, number: int) -> Image:
     return image
 
 
-def number_in(image: Image) -> int | None:
+def number_in(picture: Picture) -> int | None:
     """Return the number that a picture shows; None if it is none of ours, or damaged."""
-    height, width = image.shape[:2]
-    row = image[height * 13 // 16].mean(axis=1)
+    grey = picture.mean(axis=2) if isinstance(picture, np.ndarray) else picture.luma()
+    height, width = grey.shape
+    row = grey[height * 13 // 16]
     bits = [row[width * (2 * place + 1) // (2 * BITS)] for place in range(BITS)]
     if not all(bit < 40 or bit > 215 for bit in bits):
         return None
