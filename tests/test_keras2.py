@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,19 @@ def _recurrent(k: Any) -> Any:
     return k.Sequential([k.Input((SIDE, SIDE, 3)), *rows, layers.Dense(5, activation="softmax")])
 
 
+def _of_applications(k: Any) -> Any:
+    """The layers that two families of keras.applications have for themselves."""
+    convnext = import_module("tf_keras.src.applications.convnext")
+    scale = import_module("tf_keras.src.applications.inception_resnet_v2").CustomScaleLayer
+    image = k.Input((SIDE, SIDE, 3))
+    hidden = k.layers.Conv2D(8, 3, strides=2)(image)
+    deep = convnext.StochasticDepth(0.3)(convnext.LayerScale(0.5, 8)(hidden))
+    pooled = k.layers.GlobalAveragePooling2D()(scale(0.2)([hidden, deep]))
+    return k.Model(image, k.layers.Dense(5, activation="softmax")(pooled))
+
+
 BUILDS: dict[str, Build] = {
+    "layers of applications": _of_applications,
     "depthwise": lambda k: classifier(k, k.layers.DepthwiseConv2D(3)),
     "separable": lambda k: classifier(k, k.layers.SeparableConv2D(8, 3)),
     "layer norm": lambda k: k.Sequential([k.Input((SIDE, SIDE, 3)), k.layers.LayerNormalization(), classifier(k)]),

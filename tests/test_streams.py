@@ -17,7 +17,9 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from edgevid import SourceError, open_source
+from edgevid.sources.streams import best_video_stream, without_video
 from tests.conftest import COLORS, Outcome, picture, read_jsonl
+from tests.servers import files_of, http_server
 
 Cli = Callable[..., Outcome]
 COVER = ("blue", 1, "mjpeg", Disposition.attached_pic, 400)
@@ -192,13 +194,14 @@ def tiled_picture(tiles: int, preview: bool) -> bytes:
 
 
 @pytest.mark.parametrize("preview", [False, True])
-def test_a_tile_of_a_picture_is_not_the_video(tmp_path: Path, preview: bool) -> None:
+def test_a_tile_of_a_picture_is_not_the_picture(tmp_path: Path, preview: bool) -> None:
     path = tmp_path / "grid.avif"
     path.write_bytes(tiled_picture(2, preview))
-    with pytest.raises(
-        SourceError, match=r"grid\.avif: its picture is in 2 tiles, which FFmpeg does not join; convert"
-    ):
-        open_source(path)
+    with open_source(path) as source:
+        assert [frame.image.shape for frame in source] == [(64, 128, 3)]
+    with av.open(str(path)) as container:  # FFmpeg has its tiles, and does not join them
+        assert best_video_stream(container) is None
+        assert without_video(container).startswith("its picture is in 2 tiles, which FFmpeg does not join; convert")
 
 
 def animated_webp(frames: int) -> bytes:
@@ -213,13 +216,16 @@ def animated_webp(frames: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(riff)) + riff
 
 
-def test_an_animated_webp_is_named(tmp_path: Path) -> None:
+def test_an_animated_webp_is_a_video_and_behind_a_url_named(tmp_path: Path) -> None:
     path = tmp_path / "a.webp"
     path.write_bytes(animated_webp(3))
-    with pytest.raises(
-        SourceError, match=r"a\.webp: it is an animated WebP, which FFmpeg cannot decode; convert it to"
+    with open_source(path) as source:
+        assert [frame.time for frame in source] == [0.0, 0.2, 0.4]
+    with (
+        http_server(files_of(tmp_path)) as url,
+        pytest.raises(SourceError, match=r"a\.webp: it is an animated WebP, which FFmpeg cannot decode; convert it to"),
     ):
-        open_source(path)
+        open_source(f"{url}/a.webp")
 
 
 def test_the_video_of_an_animated_gif_is_read(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
 
 import cv2
@@ -85,7 +86,7 @@ def run_pipeline(
 
 def _write_events(events: deque[Event] | None, until: float, sinks: Sequence[Sink]) -> None:
     while events and events[0].time <= until:  # told where frames are read, which is ahead of here
-        event = events.popleft()
+        event = replace(events.popleft(), clock="")  # the time of day says nothing about a file
         for sink in sinks:
             sink.write_event(event)
 

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,9 @@ def open_keras(
     """
     library = _library(scanned, custom_objects)
     readable = _readable(path, container, scanned, scratch)
+    known = {**_layers_of_applications(library), **custom_objects}
     try:
-        model = library.models.load_model(
-            str(readable), compile=False, custom_objects=custom_objects, safe_mode=not trust
-        )
+        model = library.models.load_model(str(readable), compile=False, custom_objects=known, safe_mode=not trust)
     except Exception as error:
         if stranger := STRANGER.search(str(error)):
             raise ModelError(
@@ -87,6 +87,12 @@ def _library(scanned: Scanned, custom_objects: Mapping[str, Any]) -> Any:
     import tf_keras  # takes a second, and few files need it
 
     return tf_keras
+
+
+def _layers_of_applications(library: Any) -> dict[str, Any]:
+    """Return the layers of ConvNeXt, which Keras itself does not know by the names that its files have for them."""
+    convnext = import_module(f"{library.__name__}.src.applications.convnext")
+    return {name: getattr(convnext, name) for name in ("LayerScale", "StochasticDepth")}
 
 
 def _readable(path: Path, container: Container, scanned: Scanned, scratch: Path) -> Path:

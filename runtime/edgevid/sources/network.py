@@ -163,7 +163,8 @@ class NetworkSource(VideoSource):
             if time.monotonic() - self._last_picture > MOST_WITHOUT_PICTURE_S:
                 raise SourceError(f"{self.name}: no picture can be decoded for {MOST_WITHOUT_PICTURE_S:g} s")
             count, drained = count + bool(packet.size), not packet.size
-            end_s = max(end_s, float((packet.pts or 0) * self.time_base))
+            stamp = packet.dts if packet.pts is None else packet.pts
+            end_s = max(end_s, float((stamp or 0) * self.time_base))
             yield packet
         if self.live or self._interrupted or not entire:
             return

@@ -168,7 +168,8 @@ class VideoSource(Source):
         return times
 
     def _seconds(self, timestamp: int | None) -> float | None:
-        return None if timestamp is None else float(timestamp * self.time_base)
+        made_up = Flags.no_timestamps in Flags(self._container.format.flags)
+        return None if timestamp is None or made_up else float(timestamp * self.time_base)
 
     def _plan(self) -> Plan | None:
         """Return how to leave out what is not wanted; None where everything has to be decoded."""

@@ -49,7 +49,8 @@ OF_A_MODEL = (
 )
 # These two families of keras.applications have layers of their own. Under its public name the module offers functions
 # with the names of classes, which fetch weights.
-WITH_LAYERS = r"keras\.src\.applications\.(convnext|inception_resnet_v2)"
+WITH_LAYERS = r"(tf_)?keras\.src\.applications\.(convnext|inception_resnet_v2)"
+LAYERS_OF_APPLICATIONS = frozenset({"Custom>CustomScaleLayer"})  # as the legacy format names them
 MODEL_MODULES = re.compile(rf"keras|keras\.random|{WITH_LAYERS}|(tf_)?keras\.(src\.)?({OF_A_MODEL})(\.\w+)*")
 # Operations of TensorFlow that Keras 2 calls by name: they compute one array from others, and reach nothing else.
 TF_OPERATIONS = re.compile(
@@ -167,7 +168,7 @@ def _foreign_name(path: Path, place: Place) -> str | None:
     if not isinstance(kind, str) or kind in VALUE_CLASSES | OPERATION_CLASSES:
         return None
     if "module" not in part:  # of the legacy format, whose names Keras looks up among its own
-        return kind if ">" in kind else None
+        return kind if ">" in kind and kind not in LAYERS_OF_APPLICATIONS else None
     module, name = part["module"], part.get("config") if kind == "function" else kind
     if kind == "function" and module == "builtins" and isinstance(name, str) and ">" in name:
         return name  # registered under a package: Keras looks it up there only
