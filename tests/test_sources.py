@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 
 from edgevid import Frame, Source, SourceError, open_camera, open_source
 from edgevid.manifest import InputSpec, Preprocessing, Tensor
@@ -81,6 +83,20 @@ def test_video_keeps_the_files_own_timestamps(clip: Path) -> None:
         for frame in source:
             assert frame.time == pytest.approx(frame.index * 1001 / 30000, abs=1e-6)
         assert frame.index == 59
+
+
+def test_frames_are_gone_once_nobody_has_them(clip: Path) -> None:
+    """Without Python's collector of garbage: a frame of 4K is 12 MB."""
+    gc.collect()
+    gc.disable()
+    try:
+        with open_source(clip) as source:
+            for _ in source:
+                pass
+            left = sum(isinstance(each, VideoFrame) for each in gc.get_objects())
+    finally:
+        gc.enable()
+    assert left < 10
 
 
 def test_images_come_in_natural_order(images: Path) -> None:

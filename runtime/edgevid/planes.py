@@ -20,13 +20,14 @@ from av.video.stream import VideoStream
 
 from edgevid.arrays import Image, Matrix, Plane
 
-__all__ = ["PlaneResizer", "Planes", "plane_arrays", "stated_aspect_ratio", "upright_picture"]
+__all__ = ["OrientationReader", "PlaneResizer", "Planes", "plane_arrays", "stated_aspect_ratio", "upright_picture"]
 
 # What FFmpeg calls formats of three planes of 8 bits; those with a j span 0–255.
 PLANAR = frozenset(f"yuv{full}{layout}p" for full in ("", "j") for layout in ("420", "422", "444"))
 # By FFmpeg's numbers, which are those of ITU-T H.273.
 MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}
 FINE_FORMAT = "yuv444p16le"
+LOOKED_AT_EVERY = 25  # frames
 T = TypeVar("T", np.uint8, np.uint16)
 Number = TypeVar("Number", bound=np.generic)
 
@@ -98,18 +99,18 @@ class Planes:
 
 
 def upright_picture(
-    frame: VideoFrame, sample_aspect_ratio: Fraction | None = None
+    frame: VideoFrame, orientation: Orientation = UPRIGHT, sample_aspect_ratio: Fraction | None = None
 ) -> tuple[Image | Planes, Fraction | None]:
     """Return a decoded frame turned as it was filmed, and the shape of its pixels, turned as well.
 
     Args:
         frame: FFmpeg's.
+        orientation: how it lies.
         sample_aspect_ratio: how wide a pixel is by its height, as the frame lies; None where nobody says.
 
     Returns:
         Its planes where it has them in 8 bits, else BGR.
     """
-    orientation = stated_orientation(frame)
     picture = Planes(frame, orientation) if frame.format.name in PLANAR else orientation.upright(bgr(frame))
     return picture, 1 / sample_aspect_ratio if sample_aspect_ratio and orientation.swaps_sides else sample_aspect_ratio
 
@@ -129,8 +130,27 @@ def stated_aspect_ratio(stream: VideoStream) -> Callable[[], Fraction | None]:
     return shape
 
 
-def stated_orientation(frame: VideoFrame) -> Orientation:
-    """Return how a decoded frame lies, as its container or its codec says, to the nearest quarter turn."""
+class OrientationReader:
+    """Tells how the decoded frames of one stream lie, as its container or its codec says.
+
+    Looking at a frame's side data ties the frame into a cycle, in PyAV, and it stays until Python collects garbage. So
+    only the first is looked at, those whose rotation is another, and after that a key frame now and then.
+    """
+
+    def __init__(self) -> None:
+        self._rotation: float | None = None
+        self._orientation = UPRIGHT
+        self._since = 0
+
+    def __call__(self, frame: VideoFrame) -> Orientation:
+        """Return how the next frame lies, to the nearest quarter turn."""
+        self._since += 1
+        if frame.rotation != self._rotation or (frame.key_frame and self._since > LOOKED_AT_EVERY):
+            self._rotation, self._since, self._orientation = frame.rotation, 0, _stated_orientation(frame)
+        return self._orientation
+
+
+def _stated_orientation(frame: VideoFrame) -> Orientation:
     matrix = _display_matrix(frame)
     if matrix is None:
         return UPRIGHT

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from edgevid.errors import SourceError
 from edgevid.events import Event
-from edgevid.planes import stated_aspect_ratio, upright_picture
+from edgevid.planes import OrientationReader, stated_aspect_ratio, upright_picture
 from edgevid.sources.base import Frame, Source
 from edgevid.sources.lead_in import LeadIn
 from edgevid.sources.options import DEFAULTS, SourceOptions
@@ -86,7 +86,7 @@ class VideoSource(Source):
             self._container.close()
             raise SourceError(f"{self.name}: {complaint}")
         self._stream = stream
-        self._sample_aspect_ratio = stated_aspect_ratio(stream)
+        self._sample_aspect_ratio, self._orientation = stated_aspect_ratio(stream), OrientationReader()
         self._stream.codec_context.thread_count = 1  # the other cores are the engines'
 
     def _opened(self) -> InputContainer:
@@ -110,7 +110,9 @@ class VideoSource(Source):
             if jump_s:
                 self.tell(discontinuity(self.name, time, jump_s))
             last = index
-            upright, sample_aspect_ratio = upright_picture(picture, self._sample_aspect_ratio())
+            upright, sample_aspect_ratio = upright_picture(
+                picture, self._orientation(picture), self._sample_aspect_ratio()
+            )
             gap_s = math.inf if jump_s else 0.0
             yield Frame(index, time, upright, gap_s=gap_s, sample_aspect_ratio=sample_aspect_ratio)
             delivered += 1
