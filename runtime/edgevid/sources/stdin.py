@@ -49,6 +49,9 @@ class StdinSource(VideoSource):
         self._describe()
         self.frame_count = None
 
+    def seek(self, seconds: float) -> None:
+        """Begin at the beginning: what is passed over could not be read again."""
+
     def interrupt(self) -> None:
         """End soon; may be called on any thread."""
         self._pipe.closed = True

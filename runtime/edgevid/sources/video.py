@@ -80,6 +80,7 @@ class VideoSource(Source):
         self._container, self._sought, self._first = self._opened(), False, 0
         self._landed: int | None = None  # where seeking led to, a decoding timestamp
         self._lead_in: LeadIn | None = None
+        self._made_up = Flags.no_timestamps in Flags(self._container.format.flags)  # the timestamps, of JPEGs say
         stream = best_video_stream(self._container)
         complaint = _complaint(stream) if stream else f"{without_video(self._container)}; expected {EXPECTED}"
         if complaint or stream is None:
@@ -170,8 +171,7 @@ class VideoSource(Source):
         return times
 
     def _seconds(self, timestamp: int | None) -> float | None:
-        made_up = Flags.no_timestamps in Flags(self._container.format.flags)
-        return None if timestamp is None or made_up else float(timestamp * self.time_base)
+        return None if timestamp is None or self._made_up else float(timestamp * self.time_base)
 
     def _plan(self) -> Plan | None:
         """Return how to leave out what is not wanted; None where everything has to be decoded."""
